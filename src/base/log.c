@@ -1,0 +1,47 @@
+#include "base/log.h"
+
+#include "base/cleanup.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const level_names[] = {
+	[LOG_LEVEL_ERROR] = "ERROR",
+	[LOG_LEVEL_WARN] = "WARN ",
+	[LOG_LEVEL_INFO] = "INFO ",
+	[LOG_LEVEL_DEBUG] = "DEBUG",
+};
+static_assert(array_length(level_names) == LOG_LEVEL_COUNT, "one name per level");
+
+static bool show_debug;
+
+void log_set_verbose(bool verbose)
+{
+	show_debug = verbose;
+}
+
+static void hide_control_characters(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
+void log_write(enum log_level level, const char *tag, const char *format, ...)
+{
+	int kept = errno;
+	char text[1024];
+	va_list arguments;
+
+	if (level == LOG_LEVEL_DEBUG && !show_debug)
+		return;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	hide_control_characters(text);
+	dprintf(STDERR_FILENO, "%s [%s] %s\n", level_names[level], tag, text);
+	errno = kept;
+}

@@ -1,0 +1,138 @@
+#include "base/options.h"
+
+#include "base/cleanup.h"
+#include "commit.h"
+#include "config.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+static const struct option_entry *find_by_name(
+	const struct option_entry *table, size_t table_count, const char *name, size_t length)
+{
+	for (size_t i = 0; i < table_count; i++)
+		if (strlen(table[i].name) == length && strncmp(table[i].name, name, length) == 0)
+			return &table[i];
+	return NULL;
+}
+
+static const struct option_entry *find_by_letter(
+	const struct option_entry *table, size_t table_count, char letter)
+{
+	for (size_t i = 0; i < table_count; i++)
+		if (table[i].letter && table[i].letter == letter)
+			return &table[i];
+	return NULL;
+}
+
+static int apply(const struct option_entry *entry, const char *argument, void *context, char *error)
+{
+	char reason[OPTIONS_ERROR_SIZE] = "";
+	int result = entry->parse(context, argument, reason);
+
+	if (result < 0)
+		snprintf(error, OPTIONS_ERROR_SIZE, "option --%s%s%.80s: %.120s", entry->name,
+			argument ? " " : "", argument ? argument : "",
+			*reason ? reason : strerror(-result));
+	return result < 0 ? result : 0;
+}
+
+/* One word of the command line, with the word behind it where the option wants one. */
+struct option_word {
+	const struct option_entry *entry;
+	const char *attached; /* "--name=VALUE", "-xVALUE"; NULL when there is none */
+};
+
+static struct option_word split_word(
+	const struct option_entry *table, size_t table_count, const char *word)
+{
+	struct option_word split = {0};
+
+	if (word[1] == '-') {
+		const char *name = word + 2;
+		const char *equals = strchr(name, '=');
+		size_t length = equals ? (size_t)(equals - name) : strlen(name);
+
+		split.entry = find_by_name(table, table_count, name, length);
+		split.attached = equals ? equals + 1 : NULL;
+	} else {
+		split.entry = find_by_letter(table, table_count, word[1]);
+		split.attached = word[2] ? word + 2 : NULL;
+	}
+	return split;
+}
+
+/* Returns how many words the option took (1 or 2), or negative errno. */
+static int parse_word(const struct option_entry *table, size_t table_count, char **words,
+	void *context, char *error)
+{
+	struct option_word split = split_word(table, table_count, words[0]);
+	const char *argument = split.attached;
+	int result;
+
+	if (!split.entry) {
+		snprintf(error, OPTIONS_ERROR_SIZE, "unknown option %.80s; --help lists them",
+			words[0]);
+		return -EINVAL;
+	}
+	if (!split.entry->argument && argument) {
+		snprintf(error, OPTIONS_ERROR_SIZE, "option --%s takes no argument",
+			split.entry->name);
+		return -EINVAL;
+	}
+	if (split.entry->argument && !argument)
+		argument = words[1];
+	if (split.entry->argument && !argument) {
+		snprintf(error, OPTIONS_ERROR_SIZE, "option --%s needs an argument: %s",
+			split.entry->name, split.entry->argument);
+		return -EINVAL;
+	}
+	result = apply(split.entry, argument, context, error);
+	if (result < 0)
+		return result;
+	return split.entry->argument && !split.attached ? 2 : 1;
+}
+
+int options_parse(const struct option_entry *table, size_t table_count, int argc, char **argv,
+	void *context, char *error, int *ret_first)
+{
+	int index = 1;
+
+	while (index < argc && argv[index][0] == '-' && argv[index][1]) {
+		int taken;
+
+		if (strcmp(argv[index], "--") == 0) {
+			index++;
+			break;
+		}
+		taken = parse_word(table, table_count, argv + index, context, error);
+		if (taken < 0)
+			return taken;
+		index += taken;
+	}
+	*ret_first = index;
+	return 0;
+}
+
+void options_print_help(
+	FILE *file, const char *usage, const struct option_entry *table, size_t table_count)
+{
+	fprintf(file, "usage: %s\n\noptions:\n", usage);
+	for (size_t i = 0; i < table_count; i++) {
+		char left[64];
+
+		if (!table[i].help)
+			continue;
+		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", table[i].letter ? '-' : ' ',
+			table[i].letter ? table[i].letter : ' ', table[i].letter ? "," : " ",
+			table[i].name, table[i].argument ? " " : "",
+			table[i].argument ? table[i].argument : "");
+		fprintf(file, "  %-36s %s\n", left, table[i].help);
+	}
+}
+
+void options_print_version(FILE *file)
+{
+	fprintf(file, "version: %s\ncommit: %s\n", VMNET_VERSION, VMNET_COMMIT);
+}

@@ -1,0 +1,117 @@
+#include "base/spawn.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int number = 1; number < NSIG; number++)
+		signal(number, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Two passes, because one entry's target may be another's source. Returns the error pipe's new
+ * number. */
+static int arrange_fds(const struct spawn_options *options, int error_pipe)
+{
+	int moved[SPAWN_FDS_MAX];
+	int highest_target = STDERR_FILENO;
+
+	for (size_t i = 0; i < options->fds_count; i++)
+		if (options->fds[i].target > highest_target)
+			highest_target = options->fds[i].target;
+	error_pipe = fcntl(error_pipe, F_DUPFD_CLOEXEC, highest_target + 1);
+	if (error_pipe < 0)
+		return -errno;
+	for (size_t i = 0; i < options->fds_count; i++) {
+		moved[i] = fcntl(options->fds[i].source, F_DUPFD_CLOEXEC, highest_target + 1);
+		if (moved[i] < 0)
+			return -errno;
+	}
+	if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		return -errno;
+	for (size_t i = 0; i < options->fds_count; i++)
+		if (dup2(moved[i], options->fds[i].target) < 0)
+			return -errno;
+	return error_pipe;
+}
+
+static int run_child(const struct spawn_options *options, int *error_pipe)
+{
+	int result = arrange_fds(options, *error_pipe);
+
+	if (result < 0)
+		return result;
+	*error_pipe = result;
+	reset_signals();
+	result = options->prepare ? options->prepare(options->context) : 0;
+	if (result < 0)
+		return result;
+	execvpe(options->path, options->arguments,
+		options->environment ? options->environment : environ);
+	return -errno;
+}
+
+static int read_child_error(int error_pipe)
+{
+	int child_error;
+	ssize_t size;
+
+	do {
+		size = read(error_pipe, &child_error, sizeof(child_error));
+	} while (size < 0 && errno == EINTR);
+	return size == sizeof(child_error) ? child_error : 0;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+int spawn(const struct spawn_options *options, pid_t *ret_pid, int *ret_pidfd)
+{
+	cleanup_fd int error_reader = -1;
+	cleanup_fd int error_writer = -1;
+	cleanup_fd int pidfd = -1;
+	int ends[2];
+	int error;
+	pid_t pid;
+
+	if (options->fds_count > SPAWN_FDS_MAX)
+		return -EINVAL;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	error_reader = ends[0];
+	error_writer = ends[1];
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		error = run_child(options, &error_writer);
+		_exit(write(error_writer, &error, sizeof(error)) == sizeof(error) ? 127 : 126);
+	}
+	fd_close(take_fd(&error_writer));
+	/* Not yet waited for, so the number still means our child, alive or not. */
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	error = read_child_error(error_reader);
+	if (error) {
+		reap(pid);
+		return error;
+	}
+	if (ret_pidfd)
+		*ret_pidfd = take_fd(&pidfd);
+	*ret_pid = pid;
+	return 0;
+}

@@ -1,0 +1,70 @@
+/*
+ * Names, tags and addresses of the kernel objects that are ours. Pure code; front and priv both use it, so that
+ * neither has to believe the other.
+ *
+ * A link is ours when its alias (IFLA_IFALIAS) says so:
+ *     vmnet/1/INSTANCE/bridge/MODE/NETWORK      a network's bridge
+ *     vmnet/1/INSTANCE/tap/-/NETWORK            a VM's TAP
+ * 1 is the version of this format, INSTANCE 8 hexadecimal digits that a broker keeps in its state directory.
+ */
+#pragma once
+
+#include "base/text.h"
+
+#include <net/if.h>
+#include <stdint.h>
+
+#define LINK_TAG_SIZE	  96
+#define LINK_ALTNAME_SIZE 64
+#define NAT_TABLE_SIZE	  32
+
+enum network_mode {
+	NETWORK_MODE_SHARED, /* NAT out */
+	NETWORK_MODE_HOST,   /* host and VMs only: no router, no NAT */
+	NETWORK_MODE_COUNT,
+};
+
+enum link_kind {
+	LINK_KIND_BRIDGE,
+	LINK_KIND_TAP,
+	LINK_KIND_COUNT,
+};
+
+struct link_tag {
+	uint32_t instance;
+	enum link_kind kind;
+	enum network_mode mode; /* of a bridge; a TAP's is NETWORK_MODE_SHARED and means nothing */
+	char network[NETWORK_NAME_SIZE];
+};
+
+const char *network_mode_to_text(enum network_mode mode);
+
+/* "shared" or "host"; -EINVAL otherwise. */
+int network_mode_from_text(const char *text, enum network_mode *ret_mode);
+
+/* Writes the alias into text (LINK_TAG_SIZE bytes). */
+void link_tag_to_text(const struct link_tag *tag, char *text);
+
+/* -EINVAL for an alias that is not exactly of our form and version. */
+int link_tag_from_text(const char *text, struct link_tag *ret_tag);
+
+/* The bridge of a network, "vmbrXXXXXXXX": a hash of instance and name, so that no index is ever reused. */
+void bridge_interface_name(uint32_t instance, const char *network, char name[IFNAMSIZ]);
+
+/* A second, readable name of the bridge, "vmnet-NETWORK". */
+void bridge_altname(const char *network, char altname[LINK_ALTNAME_SIZE]);
+
+/* fe:77 and the four bytes of the bridge's name: the gateway keeps its MAC over restarts. */
+struct mac bridge_mac(uint32_t instance, const char *network);
+
+/* A TAP, "vmtapXXXXXXXX": the front picks number at random among the free ones. */
+void tap_interface_name(uint32_t number, char name[IFNAMSIZ]);
+
+/* fe:76 and the four bytes of number: the host's end; it is never the VM's MAC. */
+struct mac tap_mac(uint32_t number);
+
+/* True for fe:76 and fe:77, which no VM may have. */
+bool mac_is_reserved(struct mac mac);
+
+/* Our one nft table, "vmnet_INSTANCE". */
+void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE]);

@@ -1,0 +1,105 @@
+/*
+ * Every message of org.vmnet.Broker, encoded and decoded in one place; both ends use it, so they cannot drift. Pure.
+ * docs/protocol.md is the contract; org.vmnet.Broker.varlink, which the server serves, is its formal half.
+ *
+ * Decoders return -EINVAL and a text a person can act on (names the parameter and what is allowed) in reason.
+ * Unknown parameters are an error: a misspelt option must not be ignored.
+ */
+#pragma once
+
+#include "base/text.h"
+
+#include <jansson.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define BROKER_INTERFACE	"org.vmnet.Broker"
+#define VARLINK_SERVICE		"org.varlink.service"
+#define BROKER_REASON_SIZE	512
+#define BROKER_QUEUES_MAX	8
+#define BROKER_SOCKETS_MAX	2
+
+/* The errors of org.vmnet.Broker. Each carries {"reason": text}. */
+enum broker_error {
+	BROKER_ERROR_NOT_FOUND,
+	BROKER_ERROR_NOT_ALLOWED,
+	BROKER_ERROR_INVALID_REQUEST,
+	BROKER_ERROR_CREATE_FAILURE,
+	BROKER_ERROR_INTERNAL,
+	BROKER_ERROR_QUOTA_EXCEEDED,
+	BROKER_ERROR_CONFLICT,
+	BROKER_ERROR_COUNT,
+};
+
+/* "org.vmnet.Broker.NotFound" and so on. */
+const char *broker_error_name(enum broker_error error);
+/* -EINVAL for a name that is none of ours. */
+int broker_error_from_name(const char *name, enum broker_error *ret_error);
+/* {"error": name, "parameters": {"reason": reason}} */
+json_t *broker_error_encode(enum broker_error error, const char *reason);
+
+/* What a network is, as AcquireNetwork and ListNetworks tell it. */
+struct broker_network {
+	char name[NETWORK_NAME_SIZE];
+	char mode[16];		       /* "shared", "host" */
+	struct ipv4_subnet subnet;     /* prefix_length 0 while a listed network has none yet */
+	struct in_addr gateway;	       /* the host's address on it */
+	uint32_t mtu;
+	char bridge[16];	       /* the bridge's link name; empty while it does not run */
+	char domain[NETWORK_NAME_SIZE + 8]; /* "shared.vmnet" */
+	bool running;
+};
+
+/* AcquireNetwork(network), also EnlargeSocketBuffers' sibling; ListNetworks has no parameters. */
+struct acquire_network_call {
+	char network[NETWORK_NAME_SIZE];
+};
+
+/* CreateInterface: everything but network is optional. */
+struct create_interface_call {
+	char network[NETWORK_NAME_SIZE];
+	bool has_mac;
+	struct mac mac;
+	bool has_interface_id;
+	struct uuid interface_id;
+	char hostname[HOSTNAME_SIZE]; /* empty: none */
+	uint32_t queues;	      /* 0: not said, means one queue without IFF_MULTI_QUEUE */
+	uint32_t sockets_count;
+	uint32_t sockets[BROKER_SOCKETS_MAX]; /* indexes of the message's fds */
+};
+
+/* Its answer. fds of the message are the TAP's queues, in order. */
+struct created_interface {
+	struct broker_network network;
+	char interface_name[16];
+	struct mac mac;
+	struct uuid interface_id;
+	struct in_addr address; /* the IPv4 reserved for this MAC */
+	uint32_t queues_count;
+	uint32_t queues[BROKER_QUEUES_MAX]; /* indexes of the message's fds */
+	uint32_t socket_buffer_bytes;	    /* what the sockets' buffers became; 0: none were given */
+};
+
+/* EnlargeSocketBuffers(sockets): the same service for sockets whose interface somebody else creates. */
+struct enlarge_socket_buffers_call {
+	uint32_t sockets_count;
+	uint32_t sockets[BROKER_SOCKETS_MAX];
+};
+
+json_t *acquire_network_encode(const struct acquire_network_call *call);
+int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_call, char *reason);
+
+json_t *broker_network_encode(const struct broker_network *network);
+int broker_network_decode(json_t *value, struct broker_network *ret_network);
+
+json_t *create_interface_encode(const struct create_interface_call *call);
+int create_interface_decode(json_t *parameters, struct create_interface_call *ret_call,
+	char *reason);
+
+json_t *created_interface_encode(const struct created_interface *created);
+int created_interface_decode(json_t *parameters, struct created_interface *ret_created);
+
+json_t *enlarge_socket_buffers_encode(const struct enlarge_socket_buffers_call *call);
+int enlarge_socket_buffers_decode(json_t *parameters, struct enlarge_socket_buffers_call *ret_call,
+	char *reason);
