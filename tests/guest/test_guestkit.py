@@ -1,0 +1,111 @@
+"""The guest itself, on a bridge and a DHCP server made by hand: nothing of the product takes part."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lib import guestkit
+from lib.lab import WORLD_ADDRESS, Lab, User, wait_for
+
+VM_USER = User(4242)
+GATEWAY = "192.168.77.1"
+MAC = "52:54:00:00:00:4d"
+
+
+@pytest.fixture
+def network(lab: Lab) -> Lab:
+    """A bridge with dnsmasq, routed to the internet."""
+    ip = lab.host.ip
+    ip("link", "add", "br0", "type", "bridge")
+    ip("address", "add", f"{GATEWAY}/24", "dev", "br0")
+    ip("link", "set", "br0", "up")
+    lab.host.sysctl("net/ipv4/ip_forward", 1)
+    lab.internet.ip("route", "add", "192.168.77.0/24", "via", "198.51.100.2")
+    leases = lab.directory / "leases"
+    lab.host.popen(
+        [
+            *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="),
+            *("--interface=br0", "--bind-interfaces", "--except-interface=lo", "--no-resolv", "--no-hosts"),
+            *("--no-ping", "--dhcp-authoritative", "--domain=test", "--local=/test/", f"--dhcp-leasefile={leases}"),
+            *("--dhcp-range=192.168.77.10,192.168.77.99,1h", "--dhcp-option-force=option:mtu,1400"),
+        ]
+    )
+    wait_for(lambda: ":67 " in lab.host.run(["ss", "-Huln"]).stdout, 5, "dnsmasq listens")
+    return lab
+
+
+@pytest.fixture
+def guest(
+    network: Lab, guest_kit: guestkit.Kit, show_on_failure: Callable[[str, Callable[[], str]], None]
+) -> Iterator[guestkit.Guest]:
+    console = network.public_directory("vm", VM_USER) / "console"
+    tap = network.host.open_tap("tap0")
+    network.host.ip("link", "set", "tap0", "master", "br0")
+    device = ["-netdev", f"tap,id=n0,fd={tap}", "-device", f"virtio-net-pci,netdev=n0,mac={MAC}"]
+    started = time.monotonic()
+    qemu = network.host.popen(
+        guestkit.qemu_command(guest_kit, "web", console, device), user=VM_USER, pass_fds=[tap]
+    )
+    os.close(tap)
+    with guestkit.Guest(console, qemu) as guest:
+        show_on_failure("guest", guest.log)
+        guest.wait_ready()
+        print(f"ready after {time.monotonic() - started:.2f} s with {guest_kit.accelerator}", file=sys.stderr)
+        yield guest
+
+
+def test_guest_has_network_and_tools(network: Lab, guest: guestkit.Guest) -> None:
+    address = guest.address()
+    assert address.startswith("192.168.77.")
+    print(f"lease after {guest.lease_ms()} ms", file=sys.stderr)
+    assert 0 < guest.lease_ms() < 30_000
+    assert "web" in (network.directory / "leases").read_text()
+    assert "mtu 1400" in guest.check("ip link show eth0")
+    assert MAC in guest.check("ip link show eth0")
+
+    guest.check(f"ping -c 1 -W 5 {WORLD_ADDRESS}")
+    guest.check("nslookup web.test && ping -c 1 -W 5 web")
+    network.host.run(["ping", "-c", "1", "-W", "5", address])
+
+    network.internet.start_iperf3()
+    for to_guest in (["-R"], []):
+        report = json.loads(guest.check(f"iperf3 -J -t 1 -c {WORLD_ADDRESS} {' '.join(to_guest)}"))
+        rate = report["end"]["sum_received"]["bits_per_second"]
+        print(f"iperf3 {to_guest}: {rate / 1e9:.2f} Gbit/s", file=sys.stderr)
+        assert rate > 0
+    network.host.run(["iperf3", "-t", "1", "-c", address])
+
+    assert network.internet.start_echo()
+    answer = guest.check(f"echo hello | nc -w 3 {WORLD_ADDRESS} 7")
+    assert answer.startswith(f"{address} ") and answer.endswith(" hello\n")
+
+
+def test_console_survives_what_commands_do(guest: guestkit.Guest) -> None:
+    assert guest.run("exit 7") == (7, "")
+    assert guest.run("printf 'a\\n@b 0 0\\n'; echo c >&2")[1] == "a\n@b 0 0\nc\n"
+    assert guest.run("cat; sleep 60", timeout_s=1)[0] == 137
+    assert len(guest.check("head -c 300000 /dev/zero | tr '\\0' x")) == 300_000
+    assert guest.check(f"echo {'y' * 20_000} | wc -c") == "20001\n"
+    guest.power_off()
+
+
+def test_second_build_takes_the_cache(guest_kit: guestkit.Kit) -> None:
+    def no_work(text: str) -> None:
+        raise AssertionError(text)
+
+    assert guestkit.build(no_work).accelerator == guest_kit.accelerator
+
+
+def test_ordinary_user_has_no_capability(lab: Lab) -> None:
+    status = lab.host.run(["cat", "/proc/self/status"], user=VM_USER).stdout
+    capabilities = [line.split()[1] for line in status.splitlines() if line.startswith("Cap")]
+    assert capabilities == ["0000000000000000"] * 5
+    with pytest.raises(subprocess.TimeoutExpired):
+        lab.host.run(["sleep", "60"], timeout=0.1)

@@ -1,0 +1,41 @@
+"""The built programs where every user can reach them: a checkout may well be below /root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+PROGRAMS = ("vmnet-broker", "vmnet-client", "vmnet-helper", "client")
+
+
+class MissingProgram(Exception):
+    """A program isn't there; the text says which."""
+
+
+def everybody_can_reach(path: Path) -> bool:
+    return all(step.stat().st_mode & 0o001 for step in (path, *path.parents) if step.is_dir())
+
+
+def reachable(given: Path, place: Path, instead: Mapping[str, str | None] | None = None) -> Path:
+    """A directory below place with a link to every program in or below given, copied first where it has to be.
+
+    instead names other files for some of the programs.
+    """
+    given = given.resolve()
+    if not everybody_can_reach(given):
+        copy = place / "build"
+        shutil.copytree(given, copy, symlinks=True, ignore=shutil.ignore_patterns("*.p", "meson-*", "*.a", "*.o"))
+        given = copy
+    links = place / "bin"
+    links.mkdir()
+    for name in PROGRAMS:
+        if other := (instead or {}).get(name):
+            shutil.copy(other, links / name)
+            continue
+        found = [path for path in given.rglob(name) if path.is_file() and os.access(path, os.X_OK)]
+        if not found:
+            raise MissingProgram(f"{name} isn't in {given} or below; build first")
+        (links / name).symlink_to(found[0])
+    return links
