@@ -6,8 +6,9 @@
  *     if (!network)
  *         errx(1, "%s", vmnet_broker_strerror(status));
  *
- * Thread rules: a handle belongs to one thread at a time. vmnet_broker_acquire_network() may be called from any thread.
- * The library starts no process and no thread, installs no signal handler and never raises SIGPIPE.
+ * Thread rules: a handle belongs to one thread at a time. vmnet_broker_acquire_network() may be
+ * called from any thread. The library starts no process and no thread, installs no signal handler
+ * and never raises SIGPIPE.
  */
 #pragma once
 
@@ -20,7 +21,7 @@
 extern "C" {
 #endif
 
-#define VMNET_BROKER_INTERFACE_QUEUES_MAX 8
+#define VMNET_BROKER_INTERFACE_QUEUES_MAX  8
 #define VMNET_BROKER_INTERFACE_SOCKETS_MAX 2
 
 /* What a call came to. The numbers never change; more may be added. */
@@ -35,57 +36,70 @@ typedef enum vmnet_broker_status {
 	VMNET_BROKER_INTERNAL_ERROR = 7, /* QuotaExceeded too */
 } vmnet_broker_status_t;
 
-/* One line for people; never NULL, "(unknown status)" for numbers this version does not know. Static storage. */
+/* One line for people; never NULL, "(unknown status)" for numbers this version does not know.
+ * Static storage. */
 const char *vmnet_broker_strerror(vmnet_broker_status_t status);
 
 /* A network, as the broker described it. All text is NUL-terminated. */
 struct vmnet_broker_network {
 	char name[64];
-	char mode[16];		/* "shared", "host" */
-	struct in_addr subnet;	/* base address */
+	char mode[16];         /* "shared", "host" */
+	struct in_addr subnet; /* base address */
 	struct in_addr mask;
 	struct in_addr gateway; /* the host's address on the network */
-	uint32_t mtu;		/* bytes */
+	uint32_t mtu;           /* bytes */
 	char bridge[16];
 	char domain[64];
 };
 
 /*
- * Acquires a network over a connection that the process shares and keeps for its life: the network stays at least
- * as long as the process. Acquiring it again is cheap and answers afresh. Blocks until the network serves.
- * Returns a description to be freed with free(), or NULL with the reason in *status (may be NULL).
+ * Acquires a network over a connection that the process shares and keeps for its life: the network
+ * stays at least as long as the process. Acquiring it again is cheap and answers afresh. Blocks
+ * until the network serves. Returns a description to be freed with free(), or NULL with the reason
+ * in *status (may be NULL). A child process that calls it gets a connection of its own.
  */
-struct vmnet_broker_network *vmnet_broker_acquire_network(const char *network_name,
-	vmnet_broker_status_t *status);
+struct vmnet_broker_network *vmnet_broker_acquire_network(
+	const char *network_name, vmnet_broker_status_t *status);
 
 /* A connection of its own. */
 typedef struct vmnet_broker vmnet_broker_t;
 
 /*
- * Connects. socket_path NULL: $VMNET_BROKER_SOCKET if set, else /run/vmnet-broker/socket, else
- * $XDG_RUNTIME_DIR/vmnet-broker/socket. On failure returns NULL, *status says why and reason (may be NULL, reason_size
- * bytes) names every path that was tried with its error.
+ * Connects. socket_path NULL: $VMNET_BROKER_SOCKET alone if it is set, otherwise the first that
+ * answers of /run/vmnet-broker/socket and $XDG_RUNTIME_DIR/vmnet-broker/socket; the handle stays
+ * with that path. On failure returns NULL, *status (may be NULL) is VMNET_BROKER_NOT_ALLOWED where
+ * a socket's permissions were in the way and VMNET_BROKER_CONNECTION_FAILURE otherwise, and reason
+ * (may be NULL, reason_size bytes) names every path that was tried with its error.
  */
-vmnet_broker_t *vmnet_broker_connect(const char *socket_path, vmnet_broker_status_t *status,
-	char *reason, size_t reason_size);
+vmnet_broker_t *vmnet_broker_connect(
+	const char *socket_path, vmnet_broker_status_t *status, char *reason, size_t reason_size);
 
 /* Lets go of all networks held. NULL is allowed. Interfaces live on in their fds. */
 void vmnet_broker_close(vmnet_broker_t *broker);
 
-/* What the broker said about the last call that failed on this handle; empty when it said nothing. */
+/*
+ * Why the last call on this handle failed, in the broker's own words where it answered; empty after
+ * a success. Valid until the next call on the handle.
+ */
 const char *vmnet_broker_reason(const vmnet_broker_t *broker);
 
-/* Holds a network for the life of the handle. *network (may be NULL) is written on success only. */
-vmnet_broker_status_t vmnet_broker_acquire(vmnet_broker_t *broker, const char *network_name,
-	struct vmnet_broker_network *network);
+/*
+ * Holds a network for the life of the handle. *network (may be NULL) is written on success only.
+ * This and the calls below block for at most a minute, after which a silent broker is a
+ * VMNET_BROKER_CONNECTION_FAILURE. Over a connection that broke since the last call they first
+ * connect and acquire again.
+ */
+vmnet_broker_status_t vmnet_broker_acquire(
+	vmnet_broker_t *broker, const char *network_name, struct vmnet_broker_network *network);
 
 /* What to ask for; zero it first, then set what matters. */
 struct vmnet_broker_interface_options {
-	const uint8_t *mac;	      /* 6 bytes, or NULL */
-	const uint8_t *interface_id;  /* 16 bytes, or NULL */
-	const char *hostname;	      /* DNS label, or NULL */
-	uint32_t queues;	      /* 0: one plain queue; 1..8: a multi-queue TAP */
-	int sockets[VMNET_BROKER_INTERFACE_SOCKETS_MAX]; /* AF_UNIX sockets to enlarge; stay the caller's */
+	const uint8_t *mac;          /* 6 bytes, or NULL */
+	const uint8_t *interface_id; /* 16 bytes, or NULL */
+	const char *hostname;        /* DNS label, or NULL */
+	uint32_t queues;             /* 0: one plain queue; 1..8: a multi-queue TAP */
+	int sockets[VMNET_BROKER_INTERFACE_SOCKETS_MAX]; /* AF_UNIX sockets to enlarge; stay the
+							    caller's */
 	size_t sockets_count;
 };
 
@@ -95,26 +109,28 @@ struct vmnet_broker_interface {
 	char name[16];
 	uint8_t mac[6];
 	uint8_t interface_id[16];
-	struct in_addr address;	    /* the IPv4 address DHCP will give to this MAC */
+	struct in_addr address;       /* the IPv4 address DHCP will give to this MAC */
 	uint32_t socket_buffer_bytes; /* 0: no sockets given */
 	int queues[VMNET_BROKER_INTERFACE_QUEUES_MAX]; /* close-on-exec; the caller's from now on */
 	size_t queues_count;
 };
 
-/* Attaches a VM. *interface is written on success only; its fds are the caller's to close. options may be NULL. */
+/* Attaches a VM. *interface is written on success only; its fds are the caller's to close. options
+ * may be NULL. */
 vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
 	const char *network_name, const struct vmnet_broker_interface_options *options,
 	struct vmnet_broker_interface *interface);
 
 /* Enlarges the buffers of 1 or 2 AF_UNIX sockets; *bytes (may be NULL): what they became. */
-vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(vmnet_broker_t *broker,
-	const int *sockets, size_t sockets_count, uint32_t *bytes);
+vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(
+	vmnet_broker_t *broker, const int *sockets, size_t sockets_count, uint32_t *bytes);
 
 /*
- * For programs with an event loop that hold networks for long. The fd (the handle's, the same for its life) becomes
- * readable when the connection needs care; then call vmnet_broker_dispatch(), which never blocks for long: when the
- * broker went away it connects and acquires every held network again, now or, with the fd readable again, later.
- * Returns VMNET_BROKER_SUCCESS while connected, VMNET_BROKER_CONNECTION_FAILURE while it is still trying.
+ * For programs with an event loop that hold networks for long. The fd (the handle's, the same for
+ * its life) becomes readable when the connection needs care; then call vmnet_broker_dispatch(),
+ * which never waits: when the broker went away it connects and acquires every held network again,
+ * now or, with the fd readable again, later. Returns VMNET_BROKER_SUCCESS while every network is
+ * held, VMNET_BROKER_CONNECTION_FAILURE while it is still trying.
  */
 int vmnet_broker_get_fd(const vmnet_broker_t *broker);
 vmnet_broker_status_t vmnet_broker_dispatch(vmnet_broker_t *broker);

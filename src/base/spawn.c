@@ -11,6 +11,25 @@
 
 extern char **environ;
 
+/* With every signal held back, so that no handler of ours runs in the child. */
+static pid_t fork_quietly(void)
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid != 0) {
+		int error = errno;
+
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+		errno = error;
+	}
+	return pid;
+}
+
+/* A signal that came since the fork finds the default disposition. */
 static void reset_signals(void)
 {
 	sigset_t none;
@@ -86,7 +105,7 @@ int spawn(const struct spawn_options *options, pid_t *ret_pid, int *ret_pidfd)
 	cleanup_fd int error_writer = -1;
 	cleanup_fd int pidfd = -1;
 	int ends[2];
-	int error;
+	int error, pidfd_error;
 	pid_t pid;
 
 	if (options->fds_count > SPAWN_FDS_MAX)
@@ -95,7 +114,7 @@ int spawn(const struct spawn_options *options, pid_t *ret_pid, int *ret_pidfd)
 		return -errno;
 	error_reader = ends[0];
 	error_writer = ends[1];
-	pid = fork();
+	pid = fork_quietly();
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
@@ -105,7 +124,12 @@ int spawn(const struct spawn_options *options, pid_t *ret_pid, int *ret_pidfd)
 	fd_close(take_fd(&error_writer));
 	/* Not yet waited for, so the number still means our child, alive or not. */
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	pidfd_error = pidfd < 0 ? -errno : 0;
 	error = read_child_error(error_reader);
+	if (!error && ret_pidfd && pidfd_error) {
+		kill(pid, SIGKILL);
+		error = pidfd_error;
+	}
 	if (error) {
 		reap(pid);
 		return error;

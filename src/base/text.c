@@ -1,7 +1,6 @@
 #include "base/text.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -186,14 +185,20 @@ void uuid_to_text(struct uuid uuid, char *text)
 	}
 }
 
+/* isalnum(3) asks the locale, and a library does not know in which one it runs. */
+static bool is_letter_or_digit(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
 bool network_name_is_valid(const char *name)
 {
 	size_t length = strlen(name);
 
-	if (length == 0 || length >= NETWORK_NAME_SIZE || !isalnum((unsigned char)*name))
+	if (length == 0 || length >= NETWORK_NAME_SIZE || !is_letter_or_digit(*name))
 		return false;
 	for (; *name; name++)
-		if (!isalnum((unsigned char)*name) && !strchr("_.-", *name))
+		if (!is_letter_or_digit(*name) && !strchr("_.-", *name))
 			return false;
 	return true;
 }
@@ -205,7 +210,7 @@ bool hostname_is_valid(const char *name)
 	if (length == 0 || length >= HOSTNAME_SIZE || name[0] == '-' || name[length - 1] == '-')
 		return false;
 	for (; *name; name++)
-		if (!isalnum((unsigned char)*name) && *name != '-')
+		if (!is_letter_or_digit(*name) && *name != '-')
 			return false;
 	return true;
 }

@@ -49,7 +49,7 @@ struct in_addr ipv4_subnet_mask(struct ipv4_subnet subnet);
 /* base + offset, in network byte order; offset 1 is the gateway by our convention. */
 struct in_addr ipv4_subnet_host(struct ipv4_subnet subnet, uint32_t offset);
 
-/* Number of addresses, 2^(32 - prefix_length). */
+/* Number of addresses, 2^(32 - prefix_length); prefix_length 1..32. */
 uint32_t ipv4_subnet_size(struct ipv4_subnet subnet);
 
 bool ipv4_subnet_contains(struct ipv4_subnet subnet, struct in_addr address);

@@ -1,9 +1,13 @@
 /*
- * Every message of org.vmnet.Broker, encoded and decoded in one place; both ends use it, so they cannot drift. Pure.
- * docs/protocol.md is the contract; org.vmnet.Broker.varlink, which the server serves, is its formal half.
+ * Every message of org.vmnet.Broker, encoded and decoded in one place; both ends use it, so they
+ * cannot drift. Pure. docs/protocol.md is the contract; org.vmnet.Broker.varlink, which the server
+ * serves, is its formal half.
  *
- * Decoders return -EINVAL and a text a person can act on (names the parameter and what is allowed) in reason.
- * Unknown parameters are an error: a misspelt option must not be ignored.
+ * Encoders return a new reference, or NULL when memory is out or a text in the struct is no UTF-8.
+ * Decoders of calls take NULL for parameters left out, and return -EINVAL and a text a person can
+ * act on (names the parameter and what is allowed) in reason (BROKER_REASON_SIZE bytes). Unknown
+ * parameters are an error there: a misspelt option must not be ignored. Decoders of answers return
+ * -EBADMSG and let unknown members pass: a newer broker may say more.
  */
 #pragma once
 
@@ -14,11 +18,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BROKER_INTERFACE	"org.vmnet.Broker"
-#define VARLINK_SERVICE		"org.varlink.service"
-#define BROKER_REASON_SIZE	512
-#define BROKER_QUEUES_MAX	8
-#define BROKER_SOCKETS_MAX	2
+#define BROKER_INTERFACE   "org.vmnet.Broker"
+#define VARLINK_SERVICE    "org.varlink.service"
+#define BROKER_REASON_SIZE 512
+#define BROKER_QUEUES_MAX  8
+#define BROKER_SOCKETS_MAX 2
 
 /* The errors of org.vmnet.Broker. Each carries {"reason": text}. */
 enum broker_error {
@@ -32,21 +36,26 @@ enum broker_error {
 	BROKER_ERROR_COUNT,
 };
 
-/* "org.vmnet.Broker.NotFound" and so on. */
+/* "org.vmnet.Broker.NotFound" and so on. Static storage. */
 const char *broker_error_name(enum broker_error error);
 /* -EINVAL for a name that is none of ours. */
 int broker_error_from_name(const char *name, enum broker_error *ret_error);
-/* {"error": name, "parameters": {"reason": reason}} */
+/*
+ * {"error": name, "parameters": {"reason": reason}}. Bytes of reason that are no UTF-8 become '?':
+ * an error must reach its reader. NULL when memory is out.
+ */
 json_t *broker_error_encode(enum broker_error error, const char *reason);
+/* The reason in an error's parameters, cut to BROKER_REASON_SIZE; empty when there is none. */
+void broker_error_decode(json_t *parameters, char *reason);
 
 /* What a network is, as AcquireNetwork and ListNetworks tell it. */
 struct broker_network {
 	char name[NETWORK_NAME_SIZE];
-	char mode[16];		       /* "shared", "host" */
-	struct ipv4_subnet subnet;     /* prefix_length 0 while a listed network has none yet */
-	struct in_addr gateway;	       /* the host's address on it */
+	char mode[16];             /* "shared", "host" */
+	struct ipv4_subnet subnet; /* prefix_length 0 while a listed network has none yet */
+	struct in_addr gateway;    /* the host's address on it */
 	uint32_t mtu;
-	char bridge[16];	       /* the bridge's link name; empty while it does not run */
+	char bridge[16]; /* the bridge's link name; empty while it does not run */
 	char domain[NETWORK_NAME_SIZE + 8]; /* "shared.vmnet" */
 	bool running;
 };
@@ -64,7 +73,7 @@ struct create_interface_call {
 	bool has_interface_id;
 	struct uuid interface_id;
 	char hostname[HOSTNAME_SIZE]; /* empty: none */
-	uint32_t queues;	      /* 0: not said, means one queue without IFF_MULTI_QUEUE */
+	uint32_t queues;              /* 0: not said, means one queue without IFF_MULTI_QUEUE */
 	uint32_t sockets_count;
 	uint32_t sockets[BROKER_SOCKETS_MAX]; /* indexes of the message's fds */
 };
@@ -78,10 +87,11 @@ struct created_interface {
 	struct in_addr address; /* the IPv4 reserved for this MAC */
 	uint32_t queues_count;
 	uint32_t queues[BROKER_QUEUES_MAX]; /* indexes of the message's fds */
-	uint32_t socket_buffer_bytes;	    /* what the sockets' buffers became; 0: none were given */
+	uint32_t socket_buffer_bytes; /* what the sockets' buffers became; 0: none were given */
 };
 
-/* EnlargeSocketBuffers(sockets): the same service for sockets whose interface somebody else creates. */
+/* EnlargeSocketBuffers(sockets): the same service for sockets whose interface somebody else
+ * creates. */
 struct enlarge_socket_buffers_call {
 	uint32_t sockets_count;
 	uint32_t sockets[BROKER_SOCKETS_MAX];
@@ -93,13 +103,21 @@ int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_
 json_t *broker_network_encode(const struct broker_network *network);
 int broker_network_decode(json_t *value, struct broker_network *ret_network);
 
+/* AcquireNetwork's answer, {"network": Network}. */
+json_t *acquired_network_encode(const struct broker_network *network);
+int acquired_network_decode(json_t *parameters, struct broker_network *ret_network);
+
 json_t *create_interface_encode(const struct create_interface_call *call);
-int create_interface_decode(json_t *parameters, struct create_interface_call *ret_call,
-	char *reason);
+int create_interface_decode(
+	json_t *parameters, struct create_interface_call *ret_call, char *reason);
 
 json_t *created_interface_encode(const struct created_interface *created);
 int created_interface_decode(json_t *parameters, struct created_interface *ret_created);
 
 json_t *enlarge_socket_buffers_encode(const struct enlarge_socket_buffers_call *call);
-int enlarge_socket_buffers_decode(json_t *parameters, struct enlarge_socket_buffers_call *ret_call,
-	char *reason);
+int enlarge_socket_buffers_decode(
+	json_t *parameters, struct enlarge_socket_buffers_call *ret_call, char *reason);
+
+/* EnlargeSocketBuffers' answer, {"socketBufferBytes": bytes}. */
+json_t *enlarged_socket_buffers_encode(uint32_t bytes);
+int enlarged_socket_buffers_decode(json_t *parameters, uint32_t *ret_bytes);

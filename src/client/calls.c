@@ -1,0 +1,211 @@
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "client/handle.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+static_assert(VMNET_BROKER_INTERFACE_QUEUES_MAX == BROKER_QUEUES_MAX, "both speak of one limit");
+static_assert(VMNET_BROKER_INTERFACE_SOCKETS_MAX == BROKER_SOCKETS_MAX, "both speak of one limit");
+
+static int convert_network(
+	const struct broker_network *source, struct vmnet_broker_network *ret_network)
+{
+	struct vmnet_broker_network network = {
+		.subnet = source->subnet.address,
+		.mask = ipv4_subnet_mask(source->subnet),
+		.gateway = source->gateway,
+		.mtu = source->mtu,
+	};
+
+	if (source->subnet.prefix_length == 0 || source->gateway.s_addr == 0)
+		return -EBADMSG;
+	text_copy(network.name, sizeof(network.name), source->name);
+	text_copy(network.mode, sizeof(network.mode), source->mode);
+	text_copy(network.bridge, sizeof(network.bridge), source->bridge);
+	text_copy(network.domain, sizeof(network.domain), source->domain);
+	*ret_network = network;
+	return 0;
+}
+
+/* Checked here, because a name that is none must not be sent cut. */
+static vmnet_broker_status_t copy_network_name(
+	vmnet_broker_t *broker, const char *name, char *ret_name)
+{
+	if (!name || !network_name_is_valid(name))
+		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"\"%.64s\" is no network name: 1 to 32 letters, digits, \"_\", \".\" or "
+			"\"-\", beginning with a letter or digit",
+			name ? name : "");
+	text_copy(ret_name, NETWORK_NAME_SIZE, name);
+	return VMNET_BROKER_SUCCESS;
+}
+
+static vmnet_broker_status_t fail_memory(vmnet_broker_t *broker)
+{
+	return handle_fail(broker, VMNET_BROKER_INTERNAL_ERROR, "out of memory");
+}
+
+static vmnet_broker_status_t fail_reply(vmnet_broker_t *broker)
+{
+	return handle_fail(broker, VMNET_BROKER_INVALID_REPLY,
+		"vmnet-broker at %s sent an answer that cannot be understood", broker->socket_path);
+}
+
+/* Takes parameters over. */
+static vmnet_broker_status_t call_method(vmnet_broker_t *broker, const char *method,
+	json_t *parameters, const int *fds, size_t fds_count, struct handle_answer *answer)
+{
+	cleanup_json json_t *message = parameters ? varlink_make_call(method, parameters) : NULL;
+	struct handle_call call = {.message = message, .fds = fds, .fds_count = fds_count};
+
+	return message ? handle_make_call(broker, &call, answer) : fail_memory(broker);
+}
+
+vmnet_broker_status_t vmnet_broker_acquire(
+	vmnet_broker_t *broker, const char *network_name, struct vmnet_broker_network *network)
+{
+	cleanup_answer struct handle_answer answer;
+	struct acquire_network_call call = {0};
+	struct broker_network acquired;
+	struct vmnet_broker_network converted;
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	handle_answer_init(&answer);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = copy_network_name(broker, network_name, call.network);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (handle_reserve_held(broker) < 0)
+		return fail_memory(broker);
+	status = call_method(broker, BROKER_INTERFACE ".AcquireNetwork",
+		acquire_network_encode(&call), NULL, 0, &answer);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (acquired_network_decode(answer.reply.parameters, &acquired) < 0 ||
+		convert_network(&acquired, &converted) < 0)
+		return fail_reply(broker);
+	handle_hold(broker, call.network);
+	if (network)
+		*network = converted;
+	return VMNET_BROKER_SUCCESS;
+}
+
+static void count_sockets(size_t count, uint32_t *ret_indexes, uint32_t *ret_count)
+{
+	for (size_t i = 0; i < count; i++)
+		ret_indexes[i] = (uint32_t)i;
+	*ret_count = (uint32_t)count;
+}
+
+/* The options as a call; what the broker would refuse anyway is left to the broker, which says it
+ * better. */
+static vmnet_broker_status_t convert_options(vmnet_broker_t *broker,
+	const struct vmnet_broker_interface_options *options, struct create_interface_call *call)
+{
+	if (options->mac) {
+		call->has_mac = true;
+		memcpy(call->mac.bytes, options->mac, sizeof(call->mac.bytes));
+	}
+	if (options->interface_id) {
+		call->has_interface_id = true;
+		memcpy(call->interface_id.bytes, options->interface_id,
+			sizeof(call->interface_id.bytes));
+	}
+	if (options->hostname &&
+		text_copy(call->hostname, sizeof(call->hostname), options->hostname) < 0)
+		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"hostname is longer than %d bytes", HOSTNAME_SIZE - 1);
+	if (options->sockets_count > VMNET_BROKER_INTERFACE_SOCKETS_MAX)
+		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"%zu sockets given, at most %d are allowed", options->sockets_count,
+			VMNET_BROKER_INTERFACE_SOCKETS_MAX);
+	call->queues = options->queues;
+	count_sockets(options->sockets_count, call->sockets, &call->sockets_count);
+	return VMNET_BROKER_SUCCESS;
+}
+
+static int convert_interface(
+	const struct created_interface *source, struct vmnet_broker_interface *ret_interface)
+{
+	struct vmnet_broker_interface interface = {
+		.address = source->address,
+		.socket_buffer_bytes = source->socket_buffer_bytes,
+	};
+
+	if (convert_network(&source->network, &interface.network) < 0)
+		return -EBADMSG;
+	text_copy(interface.name, sizeof(interface.name), source->interface_name);
+	memcpy(interface.mac, source->mac.bytes, sizeof(interface.mac));
+	memcpy(interface.interface_id, source->interface_id.bytes, sizeof(interface.interface_id));
+	*ret_interface = interface;
+	return 0;
+}
+
+static int check_queues(const struct created_interface *created, const struct fd_list *fds)
+{
+	for (size_t i = 0; i < created->queues_count; i++)
+		if (created->queues[i] >= fds->count)
+			return -EBADMSG;
+	return 0;
+}
+
+vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
+	const char *network_name, const struct vmnet_broker_interface_options *options,
+	struct vmnet_broker_interface *interface)
+{
+	static const struct vmnet_broker_interface_options none;
+	const struct vmnet_broker_interface_options *wanted = options ? options : &none;
+	cleanup_answer struct handle_answer answer;
+	struct create_interface_call call = {0};
+	struct created_interface created;
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	handle_answer_init(&answer);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = copy_network_name(broker, network_name, call.network);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = convert_options(broker, wanted, &call);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = call_method(broker, BROKER_INTERFACE ".CreateInterface",
+			create_interface_encode(&call), wanted->sockets, wanted->sockets_count,
+			&answer);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (created_interface_decode(answer.reply.parameters, &created) < 0 ||
+		check_queues(&created, &answer.fds) < 0 ||
+		convert_interface(&created, interface) < 0)
+		return fail_reply(broker);
+	for (size_t i = 0; i < created.queues_count; i++)
+		interface->queues[i] = fd_list_take(&answer.fds, created.queues[i]);
+	interface->queues_count = created.queues_count;
+	return VMNET_BROKER_SUCCESS;
+}
+
+vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(
+	vmnet_broker_t *broker, const int *sockets, size_t sockets_count, uint32_t *bytes)
+{
+	cleanup_answer struct handle_answer answer;
+	struct enlarge_socket_buffers_call call;
+	uint32_t enlarged;
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	handle_answer_init(&answer);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (sockets_count < 1 || sockets_count > VMNET_BROKER_INTERFACE_SOCKETS_MAX)
+		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"%zu sockets given, 1 or %d are allowed", sockets_count,
+			VMNET_BROKER_INTERFACE_SOCKETS_MAX);
+	count_sockets(sockets_count, call.sockets, &call.sockets_count);
+	status = call_method(broker, BROKER_INTERFACE ".EnlargeSocketBuffers",
+		enlarge_socket_buffers_encode(&call), sockets, sockets_count, &answer);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (enlarged_socket_buffers_decode(answer.reply.parameters, &enlarged) < 0)
+		return fail_reply(broker);
+	if (bytes)
+		*bytes = enlarged;
+	return VMNET_BROKER_SUCCESS;
+}

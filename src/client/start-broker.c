@@ -1,0 +1,288 @@
+#include "client/start-broker.h"
+
+#include "base/cleanup.h"
+#include "base/spawn.h"
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define START_TIMEOUT_MS 10000
+/* A broker that ended may have met another that is just starting: its socket is waited for this
+ * long. */
+#define OTHER_TIMEOUT_MS 3000
+#define RETRY_MS         20
+/* Room for what a broker says before its socket is there; the rest of its life it may say no more
+ * there. */
+#define LOG_SIZE 16384
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* --- finding the program --- */
+
+static bool is_program(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
+}
+
+/* The directory of our own executable. */
+static int find_own_directory(char directory[PATH_MAX])
+{
+	ssize_t length = readlink("/proc/self/exe", directory, PATH_MAX - 1);
+	char *slash;
+
+	if (length < 0)
+		return -errno;
+	directory[length] = '\0';
+	slash = strrchr(directory, '/');
+	if (!slash)
+		return -ENOENT;
+	*slash = '\0';
+	return 0;
+}
+
+static int find_program(char program[PATH_MAX])
+{
+	/* The second is the build tree, where each program has a directory of its own. */
+	static const char *const beside[] = {"/vmnet-broker", "/../broker/vmnet-broker"};
+	static const char *const installed[] = {
+		VMNET_LIBEXEC_DIR "/vmnet-broker",
+		VMNET_BIN_DIR "/../sbin/vmnet-broker",
+	};
+	char directory[PATH_MAX];
+
+	if (find_own_directory(directory) == 0)
+		for (size_t i = 0; i < array_length(beside); i++) {
+			int length = snprintf(program, PATH_MAX, "%s%s", directory, beside[i]);
+
+			if (length < PATH_MAX && is_program(program))
+				return 0;
+		}
+	for (size_t i = 0; i < array_length(installed); i++) {
+		snprintf(program, PATH_MAX, "%s", installed[i]);
+		if (is_program(program))
+			return 0;
+	}
+	return -ENOENT;
+}
+
+/* --- starting it --- */
+
+/* A broker that was started: what it says, and whether it is still there. */
+struct started {
+	int log;
+	int pidfd;
+};
+
+/*
+ * The log is memory of a fixed size: a broker that outlives us can neither fill it beyond that nor
+ * be killed by writing to it, as by writing to a pipe whose reader is gone.
+ */
+static int open_log(int *ret_log)
+{
+	cleanup_fd int log = memfd_create("vmnet-broker-start", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (log < 0 || ftruncate(log, LOG_SIZE) < 0 ||
+		fcntl(log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) < 0)
+		return -errno;
+	*ret_log = take_fd(&log);
+	return 0;
+}
+
+/* In the child: a grandchild in a session of its own goes on, so that nobody has to wait for the
+ * broker. */
+static int detach(void *context)
+{
+	int pid_writer = *(int *)context;
+	pid_t pid;
+
+	if (setsid() < 0 || chdir("/") < 0)
+		return -errno;
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		return 0;
+	_exit(write(pid_writer, &pid, sizeof(pid)) == sizeof(pid) ? 0 : 1);
+}
+
+static int spawn_detached(const char *program, int null, int log, int pid_writer)
+{
+	char *arguments[] = {
+		(char *)(uintptr_t)program, (char *)(uintptr_t) "--exit-when-idle", NULL};
+	const struct spawn_fd fds[] = {{null, 0}, {null, 1}, {log, 2}};
+	const struct spawn_options options = {
+		.path = program,
+		.arguments = arguments,
+		.fds = fds,
+		.fds_count = array_length(fds),
+		.prepare = detach,
+		.context = &pid_writer,
+	};
+	pid_t pid;
+	int error = spawn(&options, &pid, NULL);
+
+	while (!error && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return error;
+}
+
+static int start(const char *program, struct started *ret_started)
+{
+	cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	cleanup_fd int log = -1;
+	cleanup_fd int pid_reader = -1;
+	cleanup_fd int pid_writer = -1;
+	int ends[2];
+	pid_t pid = 0;
+	int error;
+
+	if (null < 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	pid_reader = ends[0];
+	pid_writer = ends[1];
+	error = open_log(&log);
+	if (!error)
+		error = spawn_detached(program, null, log, pid_writer);
+	if (error)
+		return error;
+	if (read(pid_reader, &pid, sizeof(pid)) != sizeof(pid))
+		return -ECHILD;
+	/* Fails when the broker has ended already: then -1, and no different from one that ends
+	 * later. */
+	ret_started->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	ret_started->log = take_fd(&log);
+	return 0;
+}
+
+/* Waits a moment, less if the broker ends meanwhile. Returns true once it has ended. */
+static bool wait_a_moment(struct started *started)
+{
+	struct pollfd waiter = {.fd = started->pidfd, .events = POLLIN};
+
+	if (poll(&waiter, 1, RETRY_MS) > 0)
+		fd_close(take_fd(&started->pidfd));
+	return started->pidfd < 0;
+}
+
+static vmnet_broker_t *wait_for_socket(struct started *started, char *reason, size_t reason_size)
+{
+	int64_t deadline = now_ms() + START_TIMEOUT_MS;
+	bool has_ended = false;
+
+	for (;;) {
+		vmnet_broker_t *broker = vmnet_broker_connect(NULL, NULL, reason, reason_size);
+
+		if (broker || now_ms() >= deadline)
+			return broker;
+		if (wait_a_moment(started) && !has_ended) {
+			has_ended = true;
+			deadline = now_ms() + OTHER_TIMEOUT_MS;
+		}
+	}
+}
+
+/* The last line a broker said that did not come up. */
+static void read_last_line(int log, char *line, size_t line_size)
+{
+	char text[LOG_SIZE + 1] = "";
+	char *start_of_line;
+	size_t length;
+
+	if (pread(log, text, LOG_SIZE, 0) < 0)
+		text[0] = '\0';
+	length = strlen(text);
+	while (length > 0 && text[length - 1] == '\n')
+		text[--length] = '\0';
+	start_of_line = strrchr(text, '\n');
+	snprintf(line, line_size, "%s", start_of_line ? start_of_line + 1 : text);
+}
+
+static vmnet_broker_t *start_and_connect(const char *tried, char *error)
+{
+	struct started started = {.log = -1, .pidfd = -1};
+	char program[PATH_MAX];
+	char reason[START_BROKER_ERROR_SIZE / 4];
+	vmnet_broker_t *broker;
+	int result = find_program(program);
+
+	if (result < 0) {
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"no vmnet-broker answers (%s), and there is none to start beside this "
+			"program or "
+			"in %s; install it",
+			tried, VMNET_LIBEXEC_DIR);
+		return NULL;
+	}
+	result = start(program, &started);
+	if (result < 0) {
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"no vmnet-broker answers (%s), and %.256s cannot be started: %s", tried,
+			program, strerror(-result));
+		return NULL;
+	}
+	broker = wait_for_socket(&started, reason, sizeof(reason));
+	if (!broker) {
+		char line[START_BROKER_ERROR_SIZE / 4];
+
+		read_last_line(started.log, line, sizeof(line));
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"%.256s was started, but does not answer (%s)%s%s; run it by hand to see "
+			"why",
+			program, reason, *line ? "; it said: " : "", line);
+	}
+	fd_close(started.pidfd);
+	fd_close(started.log);
+	return broker;
+}
+
+/* --- the one function --- */
+
+vmnet_broker_t *start_broker(char *error)
+{
+	const char *named = secure_getenv("VMNET_BROKER_SOCKET");
+	char tried[START_BROKER_ERROR_SIZE / 2];
+	vmnet_broker_status_t status;
+	vmnet_broker_t *broker = vmnet_broker_connect(NULL, &status, tried, sizeof(tried));
+
+	if (broker)
+		return broker;
+	if (status == VMNET_BROKER_NOT_ALLOWED)
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"vmnet-broker's socket is not for this user (%s); join its group (usermod "
+			"--append "
+			"--groups vmnet USER, then log in again) or run this as root",
+			tried);
+	else if (named && *named)
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"no vmnet-broker answers where VMNET_BROKER_SOCKET says (%s); start it "
+			"there or "
+			"unset the variable",
+			tried);
+	else if (geteuid() != 0)
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"no vmnet-broker answers (%s); start one as root: systemctl start "
+			"vmnet-broker.socket, or %s/vmnet-broker",
+			tried, VMNET_LIBEXEC_DIR);
+	else
+		return start_and_connect(tried, error);
+	return NULL;
+}

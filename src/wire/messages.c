@@ -1,0 +1,502 @@
+#include "wire/messages.h"
+
+#include "base/cleanup.h"
+#include "base/fdpass.h"
+#include "wire/varlink.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const error_names[] = {
+	[BROKER_ERROR_NOT_FOUND] = BROKER_INTERFACE ".NotFound",
+	[BROKER_ERROR_NOT_ALLOWED] = BROKER_INTERFACE ".NotAllowed",
+	[BROKER_ERROR_INVALID_REQUEST] = BROKER_INTERFACE ".InvalidRequest",
+	[BROKER_ERROR_CREATE_FAILURE] = BROKER_INTERFACE ".CreateFailure",
+	[BROKER_ERROR_INTERNAL] = BROKER_INTERFACE ".InternalError",
+	[BROKER_ERROR_QUOTA_EXCEEDED] = BROKER_INTERFACE ".QuotaExceeded",
+	[BROKER_ERROR_CONFLICT] = BROKER_INTERFACE ".Conflict",
+};
+static_assert(array_length(error_names) == BROKER_ERROR_COUNT, "every error has a name");
+
+const char *broker_error_name(enum broker_error error)
+{
+	return error_names[error];
+}
+
+int broker_error_from_name(const char *name, enum broker_error *ret_error)
+{
+	for (size_t i = 0; i < array_length(error_names); i++)
+		if (strcmp(name, error_names[i]) == 0) {
+			*ret_error = (enum broker_error)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* A reason may quote bytes of a command line or a file, or be cut within a character. */
+static json_t *encode_reason(const char *reason)
+{
+	json_t *value = json_string(reason);
+	cleanup_free char *ascii = NULL;
+
+	if (value)
+		return value;
+	ascii = strdup(reason);
+	if (!ascii)
+		return NULL;
+	for (char *c = ascii; *c; c++)
+		if ((unsigned char)*c >= 0x80)
+			*c = '?';
+	return json_string(ascii);
+}
+
+json_t *broker_error_encode(enum broker_error error, const char *reason)
+{
+	json_t *parameters = json_pack("{s:o}", "reason", encode_reason(reason));
+
+	return parameters ? varlink_make_error(broker_error_name(error), parameters) : NULL;
+}
+
+void broker_error_decode(json_t *parameters, char *reason)
+{
+	const char *text = json_string_value(json_object_get(parameters, "reason"));
+
+	snprintf(reason, BROKER_REASON_SIZE, "%s", text ? text : "");
+}
+
+/* One parameter of a call: how its value gets into the call's struct. */
+struct parameter {
+	const char *name;
+	bool required;
+	/* Returns NULL, or what would have been allowed. */
+	const char *(*decode)(json_t *value, void *call);
+};
+
+static int refuse_unknown(
+	const char *key, const struct parameter *table, size_t count, char *reason)
+{
+	int length = snprintf(
+		reason, BROKER_REASON_SIZE, "unknown parameter \"%.64s\"; there are: ", key);
+
+	for (size_t i = 0; i < count; i++)
+		length += snprintf(reason + length, BROKER_REASON_SIZE - (size_t)length, "%s%s",
+			i > 0 ? ", " : "", table[i].name);
+	return -EINVAL;
+}
+
+static int check_keys(json_t *parameters, const struct parameter *table, size_t count, char *reason)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(parameters, key, value)
+	{
+		bool known = false;
+
+		for (size_t i = 0; i < count; i++)
+			known = known || strcmp(key, table[i].name) == 0;
+		if (!known)
+			return refuse_unknown(key, table, count, reason);
+	}
+	return 0;
+}
+
+static int decode_parameters(
+	json_t *parameters, const struct parameter *table, size_t count, void *call, char *reason)
+{
+	int error = check_keys(parameters, table, count, reason);
+
+	for (size_t i = 0; !error && i < count; i++) {
+		json_t *value = json_object_get(parameters, table[i].name);
+		const char *allowed = NULL;
+
+		if (value && !json_is_null(value))
+			allowed = table[i].decode(value, call);
+		else if (table[i].required)
+			allowed = "is missing";
+		if (!allowed)
+			continue;
+		snprintf(reason, BROKER_REASON_SIZE, "parameter \"%s\" %s", table[i].name, allowed);
+		error = -EINVAL;
+	}
+	return error;
+}
+
+#define NETWORK_NAME_ALLOWED                                                                       \
+	"must be a network name: 1 to 32 letters, digits, \"_\", \".\" or \"-\", "                 \
+	"beginning with a letter or digit"
+
+/* A text that is no text is no name either. */
+static const char *text_or_empty(json_t *value)
+{
+	return json_is_string(value) ? json_string_value(value) : "";
+}
+
+static const char *decode_network_name(json_t *value, char *ret_name)
+{
+	const char *name = text_or_empty(value);
+
+	if (!network_name_is_valid(name))
+		return NETWORK_NAME_ALLOWED;
+	text_copy(ret_name, NETWORK_NAME_SIZE, name);
+	return NULL;
+}
+
+static int decode_indexes(json_t *value, size_t maximum, uint32_t *ret_indexes, uint32_t *ret_count)
+{
+	size_t count = json_array_size(value);
+
+	if (!json_is_array(value) || count > maximum)
+		return -EINVAL;
+	for (size_t i = 0; i < count; i++) {
+		json_t *element = json_array_get(value, i);
+		json_int_t index = json_integer_value(element);
+
+		if (!json_is_integer(element) || index < 0 || index >= FD_PASS_MAX)
+			return -EINVAL;
+		for (size_t j = 0; j < i; j++)
+			if (ret_indexes[j] == (uint32_t)index)
+				return -EINVAL;
+		ret_indexes[i] = (uint32_t)index;
+	}
+	*ret_count = (uint32_t)count;
+	return 0;
+}
+
+static json_t *encode_indexes(const uint32_t *indexes, uint32_t count)
+{
+	cleanup_json json_t *array = json_array();
+
+	for (uint32_t i = 0; i < count; i++)
+		if (json_array_append_new(array, json_integer(indexes[i])) < 0)
+			return NULL;
+	return take_ptr(array);
+}
+
+static const char *decode_sockets(json_t *value, uint32_t *ret_sockets, uint32_t *ret_count)
+{
+	if (decode_indexes(value, BROKER_SOCKETS_MAX, ret_sockets, ret_count) < 0)
+		return "must be a list of at most 2 different indexes of fds sent with the call";
+	return NULL;
+}
+
+/* --- AcquireNetwork --- */
+
+static const char *acquire_decode_network(json_t *value, void *call)
+{
+	struct acquire_network_call *acquire = call;
+
+	return decode_network_name(value, acquire->network);
+}
+
+static const struct parameter acquire_parameters[] = {
+	{.name = "network", .required = true, .decode = acquire_decode_network},
+};
+
+json_t *acquire_network_encode(const struct acquire_network_call *call)
+{
+	return json_pack("{s:s}", "network", call->network);
+}
+
+int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_call, char *reason)
+{
+	struct acquire_network_call call = {0};
+	int error = decode_parameters(
+		parameters, acquire_parameters, array_length(acquire_parameters), &call, reason);
+
+	if (!error)
+		*ret_call = call;
+	return error;
+}
+
+/* --- Network --- */
+
+/* Leaves the member out when text is empty. json_pack("s*") would leave it out when memory is
+ * short, too. */
+static int set_text(json_t *object, const char *key, const char *text)
+{
+	return *text ? json_object_set_new(object, key, json_string(text)) : 0;
+}
+
+json_t *broker_network_encode(const struct broker_network *network)
+{
+	cleanup_json json_t *object = NULL;
+	char subnet[SUBNET_TEXT_SIZE] = "";
+	char gateway[INET_ADDRSTRLEN] = "";
+
+	if (network->subnet.prefix_length > 0)
+		ipv4_subnet_to_text(network->subnet, subnet);
+	if (network->gateway.s_addr != 0)
+		inet_ntop(AF_INET, &network->gateway, gateway, sizeof(gateway));
+	object = json_pack("{s:s, s:s, s:I, s:s, s:b}", "name", network->name, "mode",
+		network->mode, "mtu", (json_int_t)network->mtu, "domain", network->domain,
+		"running", network->running);
+	if (set_text(object, "subnet", subnet) < 0 || set_text(object, "gateway", gateway) < 0 ||
+		set_text(object, "bridge", network->bridge) < 0)
+		return NULL;
+	return take_ptr(object);
+}
+
+/* The copy of a member; one that is absent or null is empty. */
+static int decode_text(json_t *object, const char *key, char *text, size_t size)
+{
+	json_t *value = json_object_get(object, key);
+
+	*text = '\0';
+	if (!value || json_is_null(value))
+		return 0;
+	return json_is_string(value) ? text_copy(text, size, json_string_value(value)) : -EBADMSG;
+}
+
+static int decode_uint32(json_t *object, const char *key, uint32_t *ret_value)
+{
+	json_t *value = json_object_get(object, key);
+	json_int_t number = json_integer_value(value);
+
+	if (!json_is_integer(value) || number < 0 || number > UINT32_MAX)
+		return -EBADMSG;
+	*ret_value = (uint32_t)number;
+	return 0;
+}
+
+static int decode_network_addresses(json_t *value, struct broker_network *network)
+{
+	char subnet[SUBNET_TEXT_SIZE];
+	char gateway[INET_ADDRSTRLEN];
+
+	if (decode_text(value, "subnet", subnet, sizeof(subnet)) < 0 ||
+		(*subnet && text_to_ipv4_subnet(subnet, &network->subnet) < 0))
+		return -EBADMSG;
+	if (decode_text(value, "gateway", gateway, sizeof(gateway)) < 0 ||
+		(*gateway && text_to_ipv4(gateway, &network->gateway) < 0))
+		return -EBADMSG;
+	return 0;
+}
+
+int broker_network_decode(json_t *value, struct broker_network *ret_network)
+{
+	struct broker_network network = {0};
+	json_t *running = json_object_get(value, "running");
+
+	if (decode_text(value, "name", network.name, sizeof(network.name)) < 0 ||
+		!network_name_is_valid(network.name) ||
+		decode_text(value, "mode", network.mode, sizeof(network.mode)) < 0 ||
+		decode_text(value, "bridge", network.bridge, sizeof(network.bridge)) < 0 ||
+		decode_text(value, "domain", network.domain, sizeof(network.domain)) < 0 ||
+		decode_uint32(value, "mtu", &network.mtu) < 0 ||
+		decode_network_addresses(value, &network) < 0)
+		return -EBADMSG;
+	if (!*network.mode || !json_is_boolean(running))
+		return -EBADMSG;
+	network.running = json_is_true(running);
+	*ret_network = network;
+	return 0;
+}
+
+json_t *acquired_network_encode(const struct broker_network *network)
+{
+	return json_pack("{s:o}", "network", broker_network_encode(network));
+}
+
+int acquired_network_decode(json_t *parameters, struct broker_network *ret_network)
+{
+	return broker_network_decode(json_object_get(parameters, "network"), ret_network);
+}
+
+/* --- CreateInterface --- */
+
+static const char *create_decode_network(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+
+	return decode_network_name(value, create->network);
+}
+
+static const char *create_decode_mac(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+
+	if (text_to_mac(text_or_empty(value), &create->mac) < 0 || !mac_is_unicast(create->mac))
+		return "must be a unicast MAC address such as \"52:54:00:12:34:56\"";
+	create->has_mac = true;
+	return NULL;
+}
+
+static const char *create_decode_interface_id(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+
+	if (text_to_uuid(text_or_empty(value), &create->interface_id) < 0)
+		return "must be a UUID such as \"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\"";
+	create->has_interface_id = true;
+	return NULL;
+}
+
+static const char *create_decode_hostname(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+	const char *hostname = text_or_empty(value);
+
+	if (!hostname_is_valid(hostname))
+		return "must be 1 to 63 letters, digits and inner hyphens";
+	text_copy(create->hostname, sizeof(create->hostname), hostname);
+	return NULL;
+}
+
+static const char *create_decode_queues(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+	json_int_t queues = json_integer_value(value);
+
+	if (!json_is_integer(value) || queues < 1 || queues > BROKER_QUEUES_MAX)
+		return "must be a number from 1 to 8";
+	create->queues = (uint32_t)queues;
+	return NULL;
+}
+
+static const char *create_decode_sockets(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+
+	return decode_sockets(value, create->sockets, &create->sockets_count);
+}
+
+static const struct parameter create_parameters[] = {
+	{.name = "network", .required = true, .decode = create_decode_network},
+	{.name = "mac", .decode = create_decode_mac},
+	{.name = "interfaceId", .decode = create_decode_interface_id},
+	{.name = "hostname", .decode = create_decode_hostname},
+	{.name = "queues", .decode = create_decode_queues},
+	{.name = "sockets", .decode = create_decode_sockets},
+};
+
+json_t *create_interface_encode(const struct create_interface_call *call)
+{
+	cleanup_json json_t *object = json_pack("{s:s}", "network", call->network);
+	char mac[MAC_TEXT_SIZE] = "";
+	char interface_id[UUID_TEXT_SIZE] = "";
+
+	if (call->has_mac)
+		mac_to_text(call->mac, mac);
+	if (call->has_interface_id)
+		uuid_to_text(call->interface_id, interface_id);
+	if (set_text(object, "mac", mac) < 0 || set_text(object, "interfaceId", interface_id) < 0 ||
+		set_text(object, "hostname", call->hostname) < 0)
+		return NULL;
+	if (call->queues > 0 &&
+		json_object_set_new(object, "queues", json_integer(call->queues)) < 0)
+		return NULL;
+	if (call->sockets_count > 0 &&
+		json_object_set_new(
+			object, "sockets", encode_indexes(call->sockets, call->sockets_count)) < 0)
+		return NULL;
+	return take_ptr(object);
+}
+
+int create_interface_decode(
+	json_t *parameters, struct create_interface_call *ret_call, char *reason)
+{
+	struct create_interface_call call = {0};
+	int error = decode_parameters(
+		parameters, create_parameters, array_length(create_parameters), &call, reason);
+
+	if (!error)
+		*ret_call = call;
+	return error;
+}
+
+json_t *created_interface_encode(const struct created_interface *created)
+{
+	char mac[MAC_TEXT_SIZE];
+	char interface_id[UUID_TEXT_SIZE];
+	char address[INET_ADDRSTRLEN];
+
+	mac_to_text(created->mac, mac);
+	uuid_to_text(created->interface_id, interface_id);
+	inet_ntop(AF_INET, &created->address, address, sizeof(address));
+	return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:I}", "network",
+		broker_network_encode(&created->network), "interfaceName", created->interface_name,
+		"mac", mac, "interfaceId", interface_id, "address", address, "queues",
+		encode_indexes(created->queues, created->queues_count), "socketBufferBytes",
+		(json_int_t)created->socket_buffer_bytes);
+}
+
+static int decode_created_identity(json_t *parameters, struct created_interface *created)
+{
+	char text[UUID_TEXT_SIZE];
+
+	if (decode_text(parameters, "mac", text, sizeof(text)) < 0 ||
+		text_to_mac(text, &created->mac) < 0)
+		return -EBADMSG;
+	if (decode_text(parameters, "interfaceId", text, sizeof(text)) < 0 ||
+		text_to_uuid(text, &created->interface_id) < 0)
+		return -EBADMSG;
+	if (decode_text(parameters, "address", text, sizeof(text)) < 0 ||
+		text_to_ipv4(text, &created->address) < 0)
+		return -EBADMSG;
+	return 0;
+}
+
+int created_interface_decode(json_t *parameters, struct created_interface *ret_created)
+{
+	struct created_interface created = {0};
+
+	if (acquired_network_decode(parameters, &created.network) < 0 ||
+		decode_created_identity(parameters, &created) < 0 ||
+		decode_text(parameters, "interfaceName", created.interface_name,
+			sizeof(created.interface_name)) < 0 ||
+		decode_indexes(json_object_get(parameters, "queues"), BROKER_QUEUES_MAX,
+			created.queues, &created.queues_count) < 0 ||
+		decode_uint32(parameters, "socketBufferBytes", &created.socket_buffer_bytes) < 0)
+		return -EBADMSG;
+	if (!*created.interface_name || created.queues_count == 0)
+		return -EBADMSG;
+	*ret_created = created;
+	return 0;
+}
+
+/* --- EnlargeSocketBuffers --- */
+
+static const char *enlarge_decode_sockets(json_t *value, void *call)
+{
+	struct enlarge_socket_buffers_call *enlarge = call;
+	const char *allowed = decode_sockets(value, enlarge->sockets, &enlarge->sockets_count);
+
+	if (!allowed && enlarge->sockets_count == 0)
+		return "must name at least one socket";
+	return allowed;
+}
+
+static const struct parameter enlarge_parameters[] = {
+	{.name = "sockets", .required = true, .decode = enlarge_decode_sockets},
+};
+
+json_t *enlarge_socket_buffers_encode(const struct enlarge_socket_buffers_call *call)
+{
+	return json_pack("{s:o}", "sockets", encode_indexes(call->sockets, call->sockets_count));
+}
+
+int enlarge_socket_buffers_decode(
+	json_t *parameters, struct enlarge_socket_buffers_call *ret_call, char *reason)
+{
+	struct enlarge_socket_buffers_call call = {0};
+	int error = decode_parameters(
+		parameters, enlarge_parameters, array_length(enlarge_parameters), &call, reason);
+
+	if (!error)
+		*ret_call = call;
+	return error;
+}
+
+json_t *enlarged_socket_buffers_encode(uint32_t bytes)
+{
+	return json_pack("{s:I}", "socketBufferBytes", (json_int_t)bytes);
+}
+
+int enlarged_socket_buffers_decode(json_t *parameters, uint32_t *ret_bytes)
+{
+	return decode_uint32(parameters, "socketBufferBytes", ret_bytes);
+}
