@@ -1,11 +1,12 @@
 /*
- * Names, tags and addresses of the kernel objects that are ours. Pure code; front and priv both use it, so that
- * neither has to believe the other.
+ * Names, tags and addresses of the kernel objects that are ours. Pure code; front and priv both use
+ * it, so that neither has to believe the other.
  *
  * A link is ours when its alias (IFLA_IFALIAS) says so:
  *     vmnet/1/INSTANCE/bridge/MODE/NETWORK      a network's bridge
  *     vmnet/1/INSTANCE/tap/-/NETWORK            a VM's TAP
- * 1 is the version of this format, INSTANCE 8 hexadecimal digits that a broker keeps in its state directory.
+ * 1 is the version of this format, INSTANCE 8 hexadecimal digits that a broker keeps in its state
+ * directory.
  */
 #pragma once
 
@@ -14,9 +15,10 @@
 #include <net/if.h>
 #include <stdint.h>
 
-#define LINK_TAG_SIZE	  96
-#define LINK_ALTNAME_SIZE 64
-#define NAT_TABLE_SIZE	  32
+#define LINK_TAG_SIZE       96
+#define LINK_ALTNAME_SIZE   64
+#define NAT_TABLE_SIZE      32
+#define NETWORK_DOMAIN_SIZE (NETWORK_NAME_SIZE + 8)
 
 enum network_mode {
 	NETWORK_MODE_SHARED, /* NAT out */
@@ -37,6 +39,7 @@ struct link_tag {
 	char network[NETWORK_NAME_SIZE];
 };
 
+/* "shared" or "host"; static storage. */
 const char *network_mode_to_text(enum network_mode mode);
 
 /* "shared" or "host"; -EINVAL otherwise. */
@@ -48,7 +51,8 @@ void link_tag_to_text(const struct link_tag *tag, char *text);
 /* -EINVAL for an alias that is not exactly of our form and version. */
 int link_tag_from_text(const char *text, struct link_tag *ret_tag);
 
-/* The bridge of a network, "vmbrXXXXXXXX": a hash of instance and name, so that no index is ever reused. */
+/* The bridge of a network, "vmbrXXXXXXXX": a hash of instance and name, so that no index is ever
+ * reused. */
 void bridge_interface_name(uint32_t instance, const char *network, char name[IFNAMSIZ]);
 
 /* A second, readable name of the bridge, "vmnet-NETWORK". */
@@ -60,6 +64,9 @@ struct mac bridge_mac(uint32_t instance, const char *network);
 /* A TAP, "vmtapXXXXXXXX": the front picks number at random among the free ones. */
 void tap_interface_name(uint32_t number, char name[IFNAMSIZ]);
 
+/* Its readable name, "vmnet-NETWORK-XXXXXXXX". */
+void tap_altname(const char *network, uint32_t number, char altname[LINK_ALTNAME_SIZE]);
+
 /* fe:76 and the four bytes of number: the host's end; it is never the VM's MAC. */
 struct mac tap_mac(uint32_t number);
 
@@ -68,3 +75,10 @@ bool mac_is_reserved(struct mac mac);
 
 /* Our one nft table, "vmnet_INSTANCE". */
 void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE]);
+
+/*
+ * The DNS domain of a network, "NETWORK.vmnet" in lower case (RFC 4343: case says nothing). What a
+ * name may have and one DNS label may not becomes '-' (dots and underscores) or is left out
+ * (hyphens at the end).
+ */
+void network_domain(const char *network, char domain[NETWORK_DOMAIN_SIZE]);

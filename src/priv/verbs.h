@@ -1,13 +1,15 @@
 /*
- * The verbs: everything the front can ask of priv, as fixed-size structs over a SOCK_SEQPACKET pair.
+ * The verbs: everything the front can ask of priv, as fixed-size structs over a SOCK_SEQPACKET
+ * pair.
  *
- * One request, one reply, in order; the reply carries the request's sequence. priv believes nothing: each argument
- * is validated again, links must carry our tag, sockets must be what they should be. A request that is malformed,
- * unknown or out of order gets a reply with -EBADMSG, -EOPNOTSUPP or -EINVAL; nothing is changed then. At most
- * VERB_BURST requests a second are served without delay; a flood only slows its sender down.
+ * One request, one reply, in order; the reply carries the request's sequence. priv believes
+ * nothing: each argument is validated again, links must carry our tag, sockets must be what they
+ * should be. A request that is malformed, unknown or out of order gets a reply with -EBADMSG,
+ * -EOPNOTSUPP or -EINVAL; nothing is changed then. At most VERB_BURST requests a second are served
+ * without delay; a flood only slows its sender down.
  *
- * The mode, subnet and members of each network are read back from the kernel (bridge alias and address), never
- * taken from the front, wherever a verb acts on an existing network.
+ * The mode, subnet and members of each network are read back from the kernel (bridge alias and
+ * address), never taken from the front, wherever a verb acts on an existing network.
  */
 #pragma once
 
@@ -17,36 +19,43 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define VERB_MAGIC	  0x766d6e31u /* "vmn1" */
-#define VERB_BURST	  2000
-#define VERB_QUEUES_MAX	  8
-#define VERB_SOCKETS_MAX  2
-#define VERB_BUFFER_MAX	  (8u << 20) /* largest socket buffer forced, bytes */
-#define VERB_MTU_MIN	  1280
-#define VERB_MTU_MAX	  65520
+#define VERB_MAGIC         0x766d6e31u /* "vmn1" */
+#define VERB_BURST         2000
+#define VERB_QUEUES_MAX    8
+#define VERB_SOCKETS_MAX   2
+#define VERB_BUFFER_MAX    (8u << 20) /* largest socket buffer forced, bytes */
+#define VERB_MTU_MIN       1280
+#define VERB_MTU_MAX       65520
 #define VERB_LEASE_SECONDS 600
+#define VERB_DETAIL_SIZE   108
 
 enum verb {
-	/* Bridge with address, fixed MAC, no forwarding delay, up. Reply: ifindex. -EEXIST: there is one already.
-	 * -EADDRINUSE: the subnet overlaps an address or route of the host. */
+	/* Bridge with address, fixed MAC, no forwarding delay, up. Reply: ifindex. -EEXIST: there
+	 * is one already. -EADDRINUSE: the subnet overlaps an address or route of the host. */
 	VERB_CREATE_BRIDGE,
 	/* -ENOENT: none of ours. -EBUSY: an interface of ours is on it. */
 	VERB_DELETE_BRIDGE,
-	/* TAP with vnet_hdr on the network's bridge, owner root, not persistent, up. Reply: ifindex; fds: one a queue. */
+	/* TAP with vnet_hdr on the network's bridge, owner root, not persistent, up. Reply:
+	 * ifindex; fds: one a queue. -EEXIST: the number is in use. -ENOENT: no such network. */
 	VERB_CREATE_TAP,
-	/* By number; only ours. */
+	/* By number; only ours. -ENOENT: none of ours has it. */
 	VERB_DELETE_TAP,
-	/* Makes the nft table, and forwarding on bridges and uplinks, what the tagged bridges in the kernel ask for;
-	 * removes the table when no bridge is left. */
+	/* Makes the nft table, and forwarding on bridges and uplinks, what the tagged bridges in
+	 * the kernel ask for; removes the table when no bridge is left. */
 	VERB_APPLY_NAT,
-	/* Starts the network's dnsmasq if none runs. Reply: pid; fds: pidfd, and the read end of its log if it was
-	 * started just now (it is serving once it logged a line that contains "started, version"). */
+	/* Starts the network's dnsmasq if none runs. Reply: pid; fds: pidfd, and the read end of
+	 * its log if it was started just now (it is serving once it logged a line that contains
+	 * "started, version"). */
 	VERB_START_DNSMASQ,
 	/* Ends it and waits until it is gone. -ESRCH: none runs. */
 	VERB_STOP_DNSMASQ,
-	/* Forces SO_SNDBUF and SO_RCVBUF of the request's fds: AF_UNIX sockets only, capped at VERB_BUFFER_MAX. */
+	/* Forces SO_SNDBUF and SO_RCVBUF of the request's fds: AF_UNIX sockets only, capped at
+	 * VERB_BUFFER_MAX. A buffer that is larger already stays. Reply: the smallest SO_SNDBUF
+	 * now, as getsockopt(2) tells it (twice what was asked: the kernel counts its bookkeeping).
+	 */
 	VERB_FORCE_BUFFERS,
-	/* Reply fd: a netlink socket bound to NFNLGRP_NFTABLES, which an unprivileged process may read but not bind. */
+	/* Reply fd: a netlink socket bound to NFNLGRP_NFTABLES, which an unprivileged process may
+	 * read but not bind. */
 	VERB_OPEN_NFT_EVENTS,
 	VERB_COUNT,
 };
@@ -96,8 +105,9 @@ struct verb_reply {
 	uint32_t magic;
 	uint32_t verb;
 	uint32_t sequence;
-	int32_t result; /* 0 or negative errno */
-	uint32_t value; /* ifindex or pid, see enum verb */
-	char detail[108]; /* what failed, for the log and the error a person sees; always NUL-terminated */
+	int32_t result;                /* 0 or negative errno */
+	uint32_t value;                /* ifindex or pid, see enum verb */
+	char detail[VERB_DETAIL_SIZE]; /* what failed, for the log and the error a person sees;
+					  always NUL-terminated */
 };
 static_assert(sizeof(struct verb_reply) == 128, "a reply has one size");

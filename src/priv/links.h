@@ -1,0 +1,82 @@
+/*
+ * Bridges and TAPs in the kernel: made, found by tag, removed. Facts about networks are always read
+ * back from here; nothing is remembered.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "priv/names.h"
+#include "priv/outcome.h"
+
+#include <stdint.h>
+
+/* A network as the kernel shows it. */
+struct bridge_facts {
+	char network[NETWORK_NAME_SIZE];
+	char name[IFNAMSIZ];
+	uint32_t index;
+	enum network_mode mode;
+	struct ipv4_subnet subnet; /* the gateway is its first host */
+	uint32_t mtu;              /* bytes */
+};
+
+/* What a new bridge shall be; checked by the caller. */
+struct bridge_wish {
+	const char *network;
+	enum network_mode mode;
+	struct ipv4_subnet subnet;
+	uint32_t mtu; /* bytes */
+};
+
+struct links;
+
+/* A netlink socket to the namespace's links, for the links of one instance. Negative errno. */
+int links_open(uint32_t instance, struct links **ret_links);
+
+/* Accepts NULL. Leaves every link as it is. */
+void links_close(struct links *links);
+DEFINE_CLEANUP(struct links, links_close)
+
+/* The instance it was opened for. */
+uint32_t links_instance(const struct links *links);
+
+/*
+ * Makes a network's bridge, up, and puts its ifindex into outcome. -EEXIST: there is a link of that
+ * name, ours or not, which stays untouched. -EADDRINUSE: the host uses a part of the subnet
+ * already. On any failure nothing is left behind. Says into outcome what failed.
+ */
+int links_create_bridge(
+	struct links *links, const struct bridge_wish *wish, struct verb_outcome *outcome);
+
+/* -ENOENT: no such network of ours. -EBUSY: an interface is on its bridge. Says into outcome which.
+ */
+int links_check_bridge_unused(
+	struct links *links, const char *network, struct verb_outcome *outcome);
+
+/* Removes a network's bridge under the same conditions and with the same errors. */
+int links_delete_bridge(struct links *links, const char *network, struct verb_outcome *outcome);
+
+/*
+ * Makes a TAP on the network's bridge and puts its ifindex and one fd a queue into outcome, which
+ * holds the only ones: when they are closed the TAP is gone. -ENOENT: no such network; -EEXIST: the
+ * number is in use.
+ */
+int links_create_tap(struct links *links, const char *network, uint32_t number, uint32_t queues,
+	struct verb_outcome *outcome);
+
+/* -ENOENT: no TAP of ours has that number. */
+int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome);
+
+/* The facts of one network. -ENOENT: none of ours, or one without a usable address. */
+int links_get_bridge(struct links *links, const char *network, struct bridge_facts *ret_facts,
+	struct verb_outcome *outcome);
+
+/* The facts of all networks of this instance; the array is the caller's to free. Negative errno. */
+int links_list_bridges(
+	struct links *links, struct bridge_facts **ret_bridges, size_t *ret_bridges_count);
+
+/* Names of the interfaces that default routes of the main table leave by. The array is the caller's
+ * to free. */
+int links_list_uplinks(
+	struct links *links, char (**ret_uplinks)[IFNAMSIZ], size_t *ret_uplinks_count);

@@ -1,0 +1,206 @@
+#include "priv/names.h"
+
+#include "base/cleanup.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TAG_VERSION "vmnet/1/"
+#define TAG_FIELDS  4 /* INSTANCE/KIND/MODE/NETWORK */
+#define TAP_MODE    "-"
+#define DOMAIN_END  ".vmnet"
+#define FNV_BASIS   2166136261u
+#define FNV_PRIME   16777619u
+
+static const char *const mode_texts[] = {
+	[NETWORK_MODE_SHARED] = "shared",
+	[NETWORK_MODE_HOST] = "host",
+};
+static_assert(array_length(mode_texts) == NETWORK_MODE_COUNT, "every mode has a text");
+
+static const char *const kind_texts[] = {
+	[LINK_KIND_BRIDGE] = "bridge",
+	[LINK_KIND_TAP] = "tap",
+};
+static_assert(array_length(kind_texts) == LINK_KIND_COUNT, "every kind has a text");
+
+static_assert(sizeof(TAG_VERSION "01234567/bridge/shared/") + NETWORK_NAME_SIZE <= LINK_TAG_SIZE,
+	"every tag fits");
+static_assert(sizeof("vmnet-") + NETWORK_NAME_SIZE <= LINK_ALTNAME_SIZE, "every altname fits");
+static_assert(
+	NETWORK_NAME_SIZE + sizeof(DOMAIN_END) - 1 <= NETWORK_DOMAIN_SIZE, "every domain fits");
+
+const char *network_mode_to_text(enum network_mode mode)
+{
+	return mode_texts[mode];
+}
+
+int network_mode_from_text(const char *text, enum network_mode *ret_mode)
+{
+	for (size_t i = 0; i < array_length(mode_texts); i++) {
+		if (strcmp(text, mode_texts[i]) == 0) {
+			*ret_mode = (enum network_mode)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+void link_tag_to_text(const struct link_tag *tag, char *text)
+{
+	snprintf(text, LINK_TAG_SIZE, TAG_VERSION "%08x/%s/%s/%s", tag->instance,
+		kind_texts[tag->kind],
+		tag->kind == LINK_KIND_BRIDGE ? mode_texts[tag->mode] : TAP_MODE, tag->network);
+}
+
+/* Exactly eight lower-case digits: two spellings of one instance would be two owners of a link. */
+static int instance_from_text(const char *text, uint32_t *ret_instance)
+{
+	uint32_t instance = 0;
+
+	if (strlen(text) != 8)
+		return -EINVAL;
+	for (; *text; text++) {
+		const char *digits = "0123456789abcdef";
+		const char *digit = strchr(digits, *text);
+
+		if (!digit)
+			return -EINVAL;
+		instance = instance << 4 | (uint32_t)(digit - digits);
+	}
+	*ret_instance = instance;
+	return 0;
+}
+
+static int kind_from_text(const char *text, enum link_kind *ret_kind)
+{
+	for (size_t i = 0; i < array_length(kind_texts); i++) {
+		if (strcmp(text, kind_texts[i]) == 0) {
+			*ret_kind = (enum link_kind)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+/* Cuts copy into its fields; the last one takes the rest. */
+static int split_fields(char *copy, char *fields[TAG_FIELDS])
+{
+	for (size_t i = 0; i < TAG_FIELDS; i++) {
+		fields[i] = i + 1 < TAG_FIELDS ? strsep(&copy, "/") : copy;
+		if (!fields[i])
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static int mode_of_kind_from_text(
+	const char *text, enum link_kind kind, enum network_mode *ret_mode)
+{
+	if (kind == LINK_KIND_BRIDGE)
+		return network_mode_from_text(text, ret_mode);
+	*ret_mode = NETWORK_MODE_SHARED;
+	return strcmp(text, TAP_MODE) == 0 ? 0 : -EINVAL;
+}
+
+int link_tag_from_text(const char *text, struct link_tag *ret_tag)
+{
+	char copy[LINK_TAG_SIZE];
+	char *fields[TAG_FIELDS];
+	struct link_tag tag = {0};
+
+	if (strncmp(text, TAG_VERSION, strlen(TAG_VERSION)) != 0 ||
+		text_copy(copy, sizeof(copy), text + strlen(TAG_VERSION)) < 0 ||
+		split_fields(copy, fields) < 0)
+		return -EINVAL;
+	if (instance_from_text(fields[0], &tag.instance) < 0 ||
+		kind_from_text(fields[1], &tag.kind) < 0 ||
+		mode_of_kind_from_text(fields[2], tag.kind, &tag.mode) < 0)
+		return -EINVAL;
+	if (!network_name_is_valid(fields[3]))
+		return -EINVAL;
+	/* A valid name always fits. */
+	(void)text_copy(tag.network, sizeof(tag.network), fields[3]);
+	*ret_tag = tag;
+	return 0;
+}
+
+/* FNV-1a (draft-eastlake-fnv): names differ in few bits, its results in many. */
+static uint32_t hash_bytes(uint32_t hash, const void *bytes, size_t size)
+{
+	const uint8_t *byte = bytes;
+
+	for (size_t i = 0; i < size; i++)
+		hash = (hash ^ byte[i]) * FNV_PRIME;
+	return hash;
+}
+
+static uint32_t hash_network(uint32_t instance, const char *network)
+{
+	const uint8_t digits[] = {(uint8_t)(instance >> 24), (uint8_t)(instance >> 16),
+		(uint8_t)(instance >> 8), (uint8_t)instance};
+
+	return hash_bytes(hash_bytes(FNV_BASIS, digits, sizeof(digits)), network, strlen(network));
+}
+
+void bridge_interface_name(uint32_t instance, const char *network, char name[IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "vmbr%08x", hash_network(instance, network));
+}
+
+void bridge_altname(const char *network, char altname[LINK_ALTNAME_SIZE])
+{
+	snprintf(altname, LINK_ALTNAME_SIZE, "vmnet-%s", network);
+}
+
+static struct mac mac_from_number(uint8_t kind, uint32_t number)
+{
+	return (struct mac){.bytes = {0xfe, kind, (uint8_t)(number >> 24), (uint8_t)(number >> 16),
+				    (uint8_t)(number >> 8), (uint8_t)number}};
+}
+
+struct mac bridge_mac(uint32_t instance, const char *network)
+{
+	return mac_from_number(0x77, hash_network(instance, network));
+}
+
+void tap_interface_name(uint32_t number, char name[IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "vmtap%08x", number);
+}
+
+void tap_altname(const char *network, uint32_t number, char altname[LINK_ALTNAME_SIZE])
+{
+	snprintf(altname, LINK_ALTNAME_SIZE, "vmnet-%s-%08x", network, number);
+}
+
+struct mac tap_mac(uint32_t number)
+{
+	return mac_from_number(0x76, number);
+}
+
+bool mac_is_reserved(struct mac mac)
+{
+	return mac.bytes[0] == 0xfe && (mac.bytes[1] == 0x76 || mac.bytes[1] == 0x77);
+}
+
+void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE])
+{
+	snprintf(name, NAT_TABLE_SIZE, "vmnet_%08x", instance);
+}
+
+void network_domain(const char *network, char domain[NETWORK_DOMAIN_SIZE])
+{
+	size_t length = strnlen(network, NETWORK_NAME_SIZE - 1);
+
+	for (size_t i = 0; i < length; i++)
+		domain[i] = isalnum((unsigned char)network[i])
+				    ? (char)tolower((unsigned char)network[i])
+				    : '-';
+	while (length > 0 && domain[length - 1] == '-')
+		length--;
+	memcpy(domain + length, DOMAIN_END, sizeof(DOMAIN_END));
+}

@@ -1,0 +1,82 @@
+/* The text of the nft table; pure, so that it can be read and tested without a kernel. */
+
+#include "priv/nat.h"
+
+#include <stdio.h>
+
+/*
+ * A frame between two ports of one bridge is no business of ours, but br_netfilter shows it to this
+ * hook; so that case comes first.
+ */
+static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
+{
+	char subnet[SUBNET_TEXT_SIZE];
+
+	ipv4_subnet_to_text(bridge->subnet, subnet);
+	fprintf(out, "iifname \"%s\" oifname \"%s\" accept\n", bridge->name, bridge->name);
+	if (bridge->mode == NETWORK_MODE_SHARED) {
+		fprintf(out, "iifname \"%s\" ip saddr != %s drop\n", bridge->name, subnet);
+		fprintf(out, "oifname \"%s\" ct state established,related accept\n", bridge->name);
+	} else {
+		fprintf(out, "iifname \"%s\" drop\n", bridge->name);
+	}
+	fprintf(out, "oifname \"%s\" drop\n", bridge->name);
+}
+
+/* The port range keeps a guest's connections out of the ports that servers trust. */
+static void write_masquerade_rules(FILE *out, const struct bridge_facts *bridge)
+{
+	static const char *const actions[] = {
+		"meta l4proto { tcp, udp } masquerade to :1024-65535",
+		"masquerade",
+	};
+	char subnet[SUBNET_TEXT_SIZE];
+
+	if (bridge->mode != NETWORK_MODE_SHARED)
+		return;
+	ipv4_subnet_to_text(bridge->subnet, subnet);
+	for (size_t i = 0; i < array_length(actions); i++)
+		fprintf(out,
+			"oifname != \"%s\" ip saddr %s"
+			" ip daddr != { 224.0.0.0/24, 255.255.255.255 } %s\n",
+			bridge->name, subnet, actions[i]);
+}
+
+static void write_table(
+	FILE *out, const char *table, const struct bridge_facts *bridges, size_t bridges_count)
+{
+	/* Adding first makes the deletion work where there is none. */
+	fprintf(out, "add table inet %s\ndelete table inet %s\n", table, table);
+	if (bridges_count == 0)
+		return;
+	fprintf(out, "table inet %s {\nchain forward {\n", table);
+	fputs("type filter hook forward priority filter; policy accept;\n", out);
+	for (size_t i = 0; i < bridges_count; i++)
+		write_forward_rules(out, &bridges[i]);
+	fputs("}\nchain postrouting {\n", out);
+	fputs("type nat hook postrouting priority srcnat; policy accept;\n", out);
+	for (size_t i = 0; i < bridges_count; i++)
+		write_masquerade_rules(out, &bridges[i]);
+	fputs("}\n}\n", out);
+}
+
+char *nat_build_commands(
+	uint32_t instance, const struct bridge_facts *bridges, size_t bridges_count)
+{
+	char table[NAT_TABLE_SIZE];
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	bool failed;
+
+	if (!out)
+		return NULL;
+	nat_table_name(instance, table);
+	write_table(out, table, bridges, bridges_count);
+	failed = ferror(out);
+	if (fclose(out) != 0 || failed) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}

@@ -1,0 +1,42 @@
+#include "priv/pool.h"
+
+#include "base/cleanup.h"
+
+#include <arpa/inet.h>
+
+#define FIRST_VM_OFFSET 2 /* behind the base address and the gateway */
+
+void address_pool_split(struct ipv4_subnet subnet, struct address_pool *ret_pool)
+{
+	uint32_t last = ipv4_subnet_size(subnet) - 2;
+	uint32_t dynamic = (last - FIRST_VM_OFFSET + 1) / 4;
+
+	if (dynamic > ADDRESS_POOL_DYNAMIC_MAX)
+		dynamic = ADDRESS_POOL_DYNAMIC_MAX;
+	*ret_pool = (struct address_pool){
+		.reserved_first = FIRST_VM_OFFSET,
+		.reserved_last = last - dynamic,
+		.dynamic_first = last - dynamic + 1,
+		.dynamic_last = last,
+	};
+}
+
+bool ipv4_subnet_is_private(struct ipv4_subnet subnet)
+{
+	static const struct {
+		uint32_t address;
+		uint8_t prefix_length;
+	} ranges[] = {{0x0a000000, 8}, {0xac100000, 12}, {0xc0a80000, 16}};
+
+	for (size_t i = 0; i < array_length(ranges); i++) {
+		struct ipv4_subnet range = {
+			.address.s_addr = htonl(ranges[i].address),
+			.prefix_length = ranges[i].prefix_length,
+		};
+
+		if (subnet.prefix_length >= range.prefix_length &&
+			ipv4_subnet_contains(range, subnet.address))
+			return true;
+	}
+	return false;
+}

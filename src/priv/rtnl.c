@@ -1,0 +1,132 @@
+#include "priv/rtnl.h"
+
+#include <errno.h>
+#include <linux/if_link.h>
+#include <netlink/errno.h>
+#include <netlink/netlink.h>
+
+/* The kernel's codes come back from libnl as its own, several to one; these are the ones we decide
+ * on. */
+int rtnl_error_to_errno(int error)
+{
+	switch (-error) {
+	case 0:
+		return 0;
+	case NLE_EXIST:
+		return -EEXIST;
+	case NLE_NODEV:
+	case NLE_OBJ_NOTFOUND:
+	case NLE_NOADDR:
+		return -ENODEV;
+	case NLE_PERM:
+	case NLE_NOACCESS:
+		return -EPERM;
+	case NLE_BUSY:
+		return -EBUSY;
+	case NLE_NOMEM:
+		return -ENOMEM;
+	case NLE_OPNOTSUPP:
+		return -EOPNOTSUPP;
+	case NLE_INVAL:
+	case NLE_RANGE:
+		return -EINVAL;
+	default:
+		return -EIO;
+	}
+}
+
+int rtnl_find_link(struct links *links, const char *name, struct rtnl_link **ret_link)
+{
+	return rtnl_error_to_errno(rtnl_link_get_kernel(links->socket, 0, name, ret_link));
+}
+
+int rtnl_read_tag(
+	struct links *links, struct rtnl_link *link, enum link_kind kind, struct link_tag *ret_tag)
+{
+	const char *alias = rtnl_link_get_ifalias(link);
+	struct link_tag tag;
+
+	if (!alias || link_tag_from_text(alias, &tag) < 0 || tag.instance != links->instance ||
+		tag.kind != kind)
+		return -ENOENT;
+	*ret_tag = tag;
+	return 0;
+}
+
+int rtnl_request(struct links *links, struct nl_msg *message)
+{
+	return rtnl_error_to_errno(nl_send_sync(links->socket, message));
+}
+
+static struct nl_msg *new_link_message(int type, int index, unsigned int flags)
+{
+	struct ifinfomsg header = {
+		.ifi_family = AF_UNSPEC,
+		.ifi_index = index,
+		.ifi_flags = flags,
+		.ifi_change = flags,
+	};
+	struct nl_msg *message = nlmsg_alloc_simple(type, 0);
+
+	if (message && nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) < 0) {
+		nlmsg_free(message);
+		return NULL;
+	}
+	return message;
+}
+
+static int set_altname(struct links *links, int index, const char *altname)
+{
+	cleanup_with(nlmsg_free) struct nl_msg *message =
+		new_link_message(RTM_NEWLINKPROP, index, 0);
+	struct nlattr *list;
+
+	if (!message)
+		return -ENOMEM;
+	nlmsg_hdr(message)->nlmsg_flags |= NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND;
+	list = nla_nest_start(message, IFLA_PROP_LIST);
+	if (!list || nla_put_string(message, IFLA_ALT_IFNAME, altname) < 0)
+		return -EMSGSIZE;
+	nla_nest_end(message, list);
+	return rtnl_request(links, take_ptr(message));
+}
+
+int rtnl_tag_link(struct links *links, int index, const struct link_tag *tag, const char *altname,
+	uint32_t mtu)
+{
+	cleanup_with(nlmsg_free) struct nl_msg *message = new_link_message(RTM_SETLINK, index, 0);
+	char alias[LINK_TAG_SIZE];
+	int error;
+
+	if (!message)
+		return -ENOMEM;
+	link_tag_to_text(tag, alias);
+	if (nla_put_string(message, IFLA_IFALIAS, alias) < 0 ||
+		nla_put_u32(message, IFLA_MTU, mtu) < 0)
+		return -EMSGSIZE;
+	error = rtnl_request(links, take_ptr(message));
+	if (error)
+		return error;
+	error = set_altname(links, index, altname);
+	/* It is for people's eyes only; another instance may have the same one. */
+	return error == -EEXIST || error == -EOPNOTSUPP ? 0 : error;
+}
+
+int rtnl_start_link(struct links *links, int index, int master)
+{
+	cleanup_with(nlmsg_free) struct nl_msg *message =
+		new_link_message(RTM_SETLINK, index, IFF_UP);
+
+	if (!message)
+		return -ENOMEM;
+	if (master && nla_put_u32(message, IFLA_MASTER, (uint32_t)master) < 0)
+		return -EMSGSIZE;
+	return rtnl_request(links, take_ptr(message));
+}
+
+int rtnl_delete_link(struct links *links, int index)
+{
+	cleanup_with(nlmsg_free) struct nl_msg *message = new_link_message(RTM_DELLINK, index, 0);
+
+	return message ? rtnl_request(links, take_ptr(message)) : -ENOMEM;
+}

@@ -1,0 +1,33 @@
+#include "priv/sysctl.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+
+int sysctl_set_interface(
+	const char *family, const char *interface_name, const char *key, char value)
+{
+	cleanup_fd int fd = -1;
+	char path[PATH_MAX];
+	char current;
+
+	snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", family, interface_name, key);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (pread(fd, &current, 1, 0) == 1 && current == value)
+		return 0;
+	if (pwrite(fd, &value, 1, 0) != 1)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+int sysctl_disable_ipv6(const char *interface_name)
+{
+	int error = sysctl_set_interface("ipv6", interface_name, "disable_ipv6", '1');
+
+	return error == -ENOENT ? 0 : error;
+}

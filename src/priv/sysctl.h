@@ -1,0 +1,16 @@
+/*
+ * Per-interface switches of the kernel (Documentation/networking/ip-sysctl.rst).
+ */
+#pragma once
+
+/*
+ * Sets /proc/sys/net/FAMILY/conf/INTERFACE/KEY to value, "0" or "1", unless it is so already: a
+ * redundant write is an event for everybody who watches. Negative errno; -ENOENT: no such interface
+ * or family in this kernel.
+ */
+int sysctl_set_interface(
+	const char *family, const char *interface_name, const char *key, char value);
+
+/* Turns IPv6 off on a link, before it is up, so that it never gets an address; fine where there is
+ * no IPv6. */
+int sysctl_disable_ipv6(const char *interface_name);

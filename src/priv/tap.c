@@ -1,0 +1,155 @@
+/* Making and removing TAPs (kernel: networking/tuntap.rst). */
+
+#include "priv/rtnl.h"
+#include "priv/sysctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <net/if_arp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+/*
+ * One queue. exclusive: it must be a new TAP; without it a name that somebody took first would be
+ * joined, and the caller could not tell.
+ */
+static int open_queue(const char *name, bool multi_queue, bool exclusive, int *ret_fd)
+{
+	cleanup_fd int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	if (multi_queue)
+		request.ifr_flags |= IFF_MULTI_QUEUE;
+	if (exclusive)
+		request.ifr_flags = (short)(request.ifr_flags | IFF_TUN_EXCL);
+	memcpy(request.ifr_name, name, strlen(name) + 1);
+	if (ioctl(fd, TUNSETIFF, &request) < 0) {
+		error = -errno;
+		/* IFF_TUN_EXCL says EBUSY, and a link that is no TAP EINVAL. */
+		return exclusive && (error == -EBUSY || error == -EINVAL) ? -EEXIST : error;
+	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int set_mac(int fd, const char *name, struct mac mac)
+{
+	struct ifreq request = {.ifr_hwaddr.sa_family = ARPHRD_ETHER};
+
+	memcpy(request.ifr_name, name, strlen(name) + 1);
+	memcpy(request.ifr_hwaddr.sa_data, mac.bytes, sizeof(mac.bytes));
+	return ioctl(fd, SIOCSIFHWADDR, &request) < 0 ? -errno : 0;
+}
+
+/* The owner comes first: from here on no other user can join the TAP by its name. */
+static int configure_tap(int fd, const char *name, uint32_t number)
+{
+	int header_size = sizeof(struct virtio_net_hdr_mrg_rxbuf);
+
+	if (ioctl(fd, TUNSETOWNER, 0) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header_size) < 0 ||
+		ioctl(fd, TUNSETOFFLOAD, 0) < 0)
+		return -errno;
+	return set_mac(fd, name, tap_mac(number));
+}
+
+static int join_bridge(struct links *links, struct rtnl_link *bridge, const char *network,
+	uint32_t number, int index)
+{
+	struct link_tag tag = {.instance = links->instance, .kind = LINK_KIND_TAP};
+	char name[IFNAMSIZ];
+	char altname[LINK_ALTNAME_SIZE];
+	int error;
+
+	tap_interface_name(number, name);
+	tap_altname(network, number, altname);
+	error = text_copy(tag.network, sizeof(tag.network), network);
+	if (!error)
+		error = rtnl_tag_link(links, index, &tag, altname, rtnl_link_get_mtu(bridge));
+	if (!error)
+		error = sysctl_disable_ipv6(name);
+	if (!error)
+		error = rtnl_start_link(links, index, rtnl_link_get_ifindex(bridge));
+	return error;
+}
+
+static int open_queues(
+	const char *name, uint32_t number, uint32_t queues, struct verb_outcome *outcome)
+{
+	int error = 0;
+
+	for (uint32_t i = 0; i < queues && !error; i++) {
+		int fd = -1;
+
+		error = open_queue(name, queues > 1, i == 0, &fd);
+		if (!error)
+			error = outcome_add_fd(outcome, fd);
+		if (!error && i == 0)
+			error = configure_tap(fd, name, number);
+	}
+	return error;
+}
+
+static int fail_tap(struct verb_outcome *outcome, int error, const char *name)
+{
+	fd_list_done(&outcome->fds);
+	if (error == -EEXIST)
+		return outcome_fail(outcome, error, "a link %s exists already", name);
+	if (error == -ENOENT)
+		return outcome_fail(
+			outcome, -EIO, "/dev/net/tun is missing: load the kernel module tun");
+	return outcome_fail(outcome, error, "creating %s: %s", name, strerror(-error));
+}
+
+int links_create_tap(struct links *links, const char *network, uint32_t number, uint32_t queues,
+	struct verb_outcome *outcome)
+{
+	cleanup_with(rtnl_link_put) struct rtnl_link *bridge = NULL;
+	char name[IFNAMSIZ];
+	int index;
+	int error;
+
+	error = rtnl_find_bridge(links, network, &bridge);
+	if (error)
+		return outcome_fail(outcome, error, "network \"%s\" has no bridge", network);
+	tap_interface_name(number, name);
+	error = open_queues(name, number, queues, outcome);
+	if (error)
+		return fail_tap(outcome, error, name);
+	index = (int)if_nametoindex(name);
+	error = join_bridge(links, bridge, network, number, index);
+	if (error) {
+		/* Nobody else has an fd yet: closing ours removes the TAP. */
+		fd_list_done(&outcome->fds);
+		return outcome_fail(outcome, error, "putting %s on %s: %s", name,
+			rtnl_link_get_name(bridge), strerror(-error));
+	}
+	outcome->value = (uint32_t)index;
+	return 0;
+}
+
+int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome)
+{
+	cleanup_with(rtnl_link_put) struct rtnl_link *link = NULL;
+	char name[IFNAMSIZ];
+	struct link_tag tag;
+	int error;
+
+	tap_interface_name(number, name);
+	error = rtnl_find_link(links, name, &link);
+	if (!error)
+		error = rtnl_read_tag(links, link, LINK_KIND_TAP, &tag);
+	if (error)
+		return outcome_fail(outcome, error == -ENODEV ? -ENOENT : error,
+			"there is no TAP %s of ours", name);
+	error = rtnl_delete_link(links, rtnl_link_get_ifindex(link));
+	if (error)
+		return outcome_fail(outcome, error == -ENODEV ? -ENOENT : error, "deleting %s: %s",
+			name, strerror(-error));
+	return 0;
+}

@@ -1,0 +1,248 @@
+#include "priv/dispatch.h"
+
+#include "priv/nat.h"
+#include "priv/pool.h"
+#include "priv/sockets.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct verb_call {
+	struct priv_context *context;
+	const struct verb_request *request;
+	const struct fd_list *fds;
+	struct verb_outcome *outcome;
+};
+
+struct verb_entry {
+	const char *name;
+	size_t fds_min, fds_max;
+	int (*run)(const struct verb_call *call);
+};
+
+static int check_network(const struct verb_call *call, const char network[NETWORK_NAME_SIZE])
+{
+	if (!memchr(network, '\0', NETWORK_NAME_SIZE) || !network_name_is_valid(network))
+		return outcome_fail(call->outcome, -EINVAL, "not a network's name");
+	return 0;
+}
+
+static int check_mtu(const struct verb_call *call, uint32_t mtu)
+{
+	if (mtu < VERB_MTU_MIN || mtu > VERB_MTU_MAX)
+		return outcome_fail(call->outcome, -EINVAL, "MTU %u: %d to %d are possible", mtu,
+			VERB_MTU_MIN, VERB_MTU_MAX);
+	return 0;
+}
+
+static int check_subnet(const struct verb_call *call, struct ipv4_subnet subnet)
+{
+	if (subnet.prefix_length < 8 || subnet.prefix_length > 30)
+		return outcome_fail(call->outcome, -EINVAL,
+			"prefix length %u: 8 to 30 are possible", subnet.prefix_length);
+	if (subnet.address.s_addr & ~ipv4_subnet_mask(subnet).s_addr)
+		return outcome_fail(call->outcome, -EINVAL, "a subnet's address has host bits");
+	if (!ipv4_subnet_is_private(subnet))
+		return outcome_fail(call->outcome, -EINVAL,
+			"a subnet must be in 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16");
+	return 0;
+}
+
+static int run_create_bridge(const struct verb_call *call)
+{
+	const struct verb_create_bridge *wanted = &call->request->create_bridge;
+	struct bridge_wish wish = {
+		.network = wanted->network,
+		.mode = (enum network_mode)wanted->mode,
+		.subnet = {{wanted->subnet_address}, wanted->prefix_length},
+		.mtu = wanted->mtu,
+	};
+	int error = check_network(call, wanted->network);
+
+	if (!error && wanted->mode >= NETWORK_MODE_COUNT)
+		error = outcome_fail(call->outcome, -EINVAL, "no such mode: %u", wanted->mode);
+	if (!error)
+		error = check_subnet(call, wish.subnet);
+	if (!error)
+		error = check_mtu(call, wish.mtu);
+	return error ? error : links_create_bridge(call->context->links, &wish, call->outcome);
+}
+
+static int run_delete_bridge(const struct verb_call *call)
+{
+	const char *network = call->request->network.network;
+	int error = check_network(call, network);
+
+	if (!error)
+		error = links_check_bridge_unused(call->context->links, network, call->outcome);
+	if (error)
+		return error;
+	error = dnsmasq_stop(call->context->dnsmasq, network, call->outcome);
+	if (error && error != -ESRCH)
+		return error;
+	return links_delete_bridge(call->context->links, network, call->outcome);
+}
+
+static int run_create_tap(const struct verb_call *call)
+{
+	const struct verb_create_tap *wanted = &call->request->create_tap;
+	int error = check_network(call, wanted->network);
+
+	if (!error && (wanted->queues < 1 || wanted->queues > VERB_QUEUES_MAX))
+		error = outcome_fail(call->outcome, -EINVAL, "%u queues: 1 to %d are possible",
+			wanted->queues, VERB_QUEUES_MAX);
+	if (error)
+		return error;
+	return links_create_tap(call->context->links, wanted->network, wanted->number,
+		wanted->queues, call->outcome);
+}
+
+static int run_delete_tap(const struct verb_call *call)
+{
+	return links_delete_tap(
+		call->context->links, call->request->delete_tap.number, call->outcome);
+}
+
+static int run_apply_nat(const struct verb_call *call)
+{
+	return nat_apply(call->context->links, call->outcome);
+}
+
+static int run_start_dnsmasq(const struct verb_call *call)
+{
+	const char *network = call->request->network.network;
+	struct bridge_facts facts;
+	int error = check_network(call, network);
+
+	if (!error)
+		error = links_get_bridge(call->context->links, network, &facts, call->outcome);
+	return error ? error : dnsmasq_start(call->context->dnsmasq, &facts, call->outcome);
+}
+
+static int run_stop_dnsmasq(const struct verb_call *call)
+{
+	const char *network = call->request->network.network;
+	int error = check_network(call, network);
+
+	return error ? error : dnsmasq_stop(call->context->dnsmasq, network, call->outcome);
+}
+
+static int run_force_buffers(const struct verb_call *call)
+{
+	return sockets_force_buffers(call->fds->fds, call->fds->count,
+		call->request->force_buffers.bytes, call->outcome);
+}
+
+static int run_open_nft_events(const struct verb_call *call)
+{
+	return sockets_open_nft_events(call->outcome);
+}
+
+static const struct verb_entry verbs[] = {
+	[VERB_CREATE_BRIDGE] = {"create-bridge", 0, 0, run_create_bridge},
+	[VERB_DELETE_BRIDGE] = {"delete-bridge", 0, 0, run_delete_bridge},
+	[VERB_CREATE_TAP] = {"create-tap", 0, 0, run_create_tap},
+	[VERB_DELETE_TAP] = {"delete-tap", 0, 0, run_delete_tap},
+	[VERB_APPLY_NAT] = {"apply-nat", 0, 0, run_apply_nat},
+	[VERB_START_DNSMASQ] = {"start-dnsmasq", 0, 0, run_start_dnsmasq},
+	[VERB_STOP_DNSMASQ] = {"stop-dnsmasq", 0, 0, run_stop_dnsmasq},
+	[VERB_FORCE_BUFFERS] = {"force-buffers", 1, VERB_SOCKETS_MAX, run_force_buffers},
+	[VERB_OPEN_NFT_EVENTS] = {"open-nft-events", 0, 0, run_open_nft_events},
+};
+static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");
+static_assert(VERB_QUEUES_MAX <= FD_PASS_MAX, "a TAP's queues fit into one reply");
+
+const char *verb_to_text(uint32_t verb)
+{
+	return verb < VERB_COUNT ? verbs[verb].name : "unknown";
+}
+
+static int run_request(const struct verb_call *call)
+{
+	const struct verb_entry *entry;
+
+	if (call->request->verb >= VERB_COUNT)
+		return outcome_fail(
+			call->outcome, -EOPNOTSUPP, "no such verb: %u", call->request->verb);
+	entry = &verbs[call->request->verb];
+	if (call->fds->count < entry->fds_min || call->fds->count > entry->fds_max)
+		return outcome_fail(call->outcome, -EINVAL, "%s takes %zu to %zu fds, not %zu",
+			entry->name, entry->fds_min, entry->fds_max, call->fds->count);
+	return entry->run(call);
+}
+
+static int check_form(
+	const void *bytes, size_t size, struct verb_request *request, struct verb_outcome *outcome)
+{
+	if (size != sizeof(*request))
+		return outcome_fail(outcome, -EBADMSG, "a request has %zu bytes, not %zu",
+			sizeof(*request), size);
+	memcpy(request, bytes, size);
+	if (request->magic != VERB_MAGIC)
+		return outcome_fail(outcome, -EBADMSG, "a request begins with another number");
+	return 0;
+}
+
+int verbs_answer(struct priv_context *context, const void *bytes, size_t size,
+	struct fd_list *request_fds, struct verb_reply *reply, struct verb_outcome *ret_outcome)
+{
+	struct verb_request request = {.verb = VERB_COUNT};
+	struct verb_call call = {context, &request, request_fds, ret_outcome};
+	int result = check_form(bytes, size, &request, ret_outcome);
+
+	if (!result)
+		result = run_request(&call);
+	fd_list_done(request_fds);
+	if (result < 0)
+		fd_list_done(&ret_outcome->fds);
+	else
+		ret_outcome->detail[0] = '\0';
+	*reply = (struct verb_reply){
+		.magic = VERB_MAGIC,
+		.verb = request.verb,
+		.sequence = request.sequence,
+		.result = result,
+		.value = result < 0 ? 0 : ret_outcome->value,
+	};
+	memcpy(reply->detail, ret_outcome->detail, sizeof(reply->detail));
+	return result;
+}
+
+int verbs_serve(struct priv_context *context, int socket, struct verb_reply *ret_reply)
+{
+	cleanup_outcome struct verb_outcome outcome;
+	cleanup_fds struct fd_list fds;
+	uint8_t bytes[sizeof(struct verb_request) + 1];
+	struct verb_reply reply;
+	ssize_t size;
+
+	outcome_init(&outcome);
+	fd_list_init(&fds);
+	size = fd_receive(socket, bytes, sizeof(bytes), &fds);
+	if (size == 0 || size == -EAGAIN)
+		return (int)size;
+	/* More bytes or fds than fit: a request of a wrong size, whose fds are closed already. */
+	if (size == -EBADMSG)
+		size = sizeof(bytes);
+	if (size < 0)
+		return (int)size;
+	verbs_answer(context, bytes, (size_t)size, &fds, &reply, &outcome);
+	size = fd_send(socket, &reply, sizeof(reply), outcome.fds.fds, outcome.fds.count);
+	if (size < 0)
+		return size == -EAGAIN ? -ENOBUFS : (int)size;
+	*ret_reply = reply;
+	return 1;
+}
+
+uint64_t verb_pace_take(struct verb_pace *pace, uint64_t now_us)
+{
+	const uint64_t second_us = 1000000;
+	const uint64_t one_us = second_us / VERB_BURST;
+
+	if (pace->full_at_us < now_us)
+		pace->full_at_us = now_us;
+	if (pace->full_at_us + one_us > now_us + second_us)
+		return pace->full_at_us + one_us - now_us - second_us;
+	pace->full_at_us += one_us;
+	return 0;
+}
