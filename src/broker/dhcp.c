@@ -1,0 +1,268 @@
+#include "broker/dhcp.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define START_TIMEOUT_MS 10000
+#define BACK_OFF_MS      500
+#define BACK_OFF_MAX_MS  30000
+#define BACK_OFF_DOUBLE  6     /* times */
+#define PROVEN_MS        10000 /* having served so long, its death is the first one again */
+
+enum dhcp_event {
+	EVENT_READY,
+	EVENT_END,
+	EVENT_TIMER,
+	EVENT_COUNT,
+};
+
+static void give_tag(const struct dhcp *dhcp, char tag[48])
+{
+	snprintf(tag, 48, "network %s", dhcp->network);
+}
+
+static void enter_state(struct dhcp *dhcp, enum dhcp_state state)
+{
+	static const uint64_t timeouts_ms[] = {
+		[DHCP_STOPPED] = 0,
+		[DHCP_STARTING] = START_TIMEOUT_MS,
+		[DHCP_SERVING] = PROVEN_MS,
+		[DHCP_WAITING] = BACK_OFF_MS,
+	};
+	static_assert(array_length(timeouts_ms) == DHCP_STATE_COUNT, "one time-out a state");
+	uint64_t delay_ms = timeouts_ms[state];
+	uint32_t doublings = dhcp->deaths < BACK_OFF_DOUBLE ? dhcp->deaths : BACK_OFF_DOUBLE;
+
+	dhcp->state = state;
+	if (state == DHCP_WAITING)
+		delay_ms <<= doublings;
+	if (state == DHCP_WAITING && delay_ms > BACK_OFF_MAX_MS)
+		delay_ms = BACK_OFF_MAX_MS;
+	if (state == DHCP_STOPPED)
+		platform_timer_stop(dhcp->timer);
+	else
+		platform_timer_start(dhcp->timer, delay_ms);
+}
+
+static void become_serving(struct dhcp *dhcp)
+{
+	enter_state(dhcp, DHCP_SERVING);
+	if (dhcp->reload_wanted)
+		dhcp_reload(dhcp);
+	dhcp->owner->serving(dhcp->context);
+}
+
+static void fail(struct dhcp *dhcp, const char *reason)
+{
+	char tag[48];
+
+	give_tag(dhcp, tag);
+	log_warn(tag, "dnsmasq did not start to serve: %s", reason);
+	dhcp->deaths++;
+	enter_state(dhcp, DHCP_WAITING);
+	dhcp->owner->failed(dhcp->context, reason);
+}
+
+static void try_start(struct dhcp *dhcp)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int result;
+
+	*dhcp->last_warning = '\0';
+	enter_state(dhcp, DHCP_STARTING);
+	result = platform_start_dhcp(dhcp->platform, dhcp->network, detail);
+	if (result < 0)
+		fail(dhcp, *detail ? detail : strerror(-result));
+	else if (result == 1)
+		become_serving(dhcp);
+}
+
+static void end_while_starting(struct dhcp *dhcp)
+{
+	fail(dhcp, *dhcp->last_warning ? dhcp->last_warning : "it ended without a word");
+}
+
+static void end_while_serving(struct dhcp *dhcp)
+{
+	char tag[48];
+
+	give_tag(dhcp, tag);
+	log_warn(tag, "dnsmasq ended%s%s; it is started again", *dhcp->last_warning ? ": " : "",
+		dhcp->last_warning);
+	if (dhcp->deaths++ == 0)
+		try_start(dhcp);
+	else
+		enter_state(dhcp, DHCP_WAITING);
+}
+
+static void time_out_start(struct dhcp *dhcp)
+{
+	char detail[PLATFORM_DETAIL_SIZE];
+
+	platform_stop_dhcp(dhcp->platform, dhcp->network, detail);
+	fail(dhcp, "it said nothing for 10 seconds");
+}
+
+static void forget_deaths(struct dhcp *dhcp)
+{
+	dhcp->deaths = 0;
+}
+
+/* Empty: the event means nothing in that state. */
+static void (*const actions[DHCP_STATE_COUNT][EVENT_COUNT])(struct dhcp *) = {
+	[DHCP_STARTING] =
+		{
+			[EVENT_READY] = become_serving,
+			[EVENT_END] = end_while_starting,
+			[EVENT_TIMER] = time_out_start,
+		},
+	[DHCP_SERVING] =
+		{
+			[EVENT_END] = end_while_serving,
+			[EVENT_TIMER] = forget_deaths,
+		},
+	[DHCP_WAITING] =
+		{
+			[EVENT_TIMER] = try_start,
+		},
+};
+
+static void handle(struct dhcp *dhcp, enum dhcp_event event)
+{
+	if (actions[dhcp->state][event])
+		actions[dhcp->state][event](dhcp);
+}
+
+static void handle_timer(void *context)
+{
+	handle(context, EVENT_TIMER);
+}
+
+int dhcp_init(struct dhcp *dhcp, struct platform *platform, const char *network,
+	const struct dhcp_owner *owner, void *context)
+{
+	*dhcp = (struct dhcp){
+		.platform = platform,
+		.network = network,
+		.owner = owner,
+		.context = context,
+	};
+	return platform_timer_new(platform, handle_timer, dhcp, &dhcp->timer);
+}
+
+void dhcp_done(struct dhcp *dhcp)
+{
+	platform_timer_free(dhcp->timer);
+	dhcp->timer = NULL;
+}
+
+void dhcp_start(struct dhcp *dhcp)
+{
+	if (dhcp->state == DHCP_STOPPED)
+		try_start(dhcp);
+}
+
+void dhcp_stop(struct dhcp *dhcp)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	char tag[48];
+	int error;
+
+	if (dhcp->state == DHCP_STOPPED)
+		return;
+	enter_state(dhcp, DHCP_STOPPED);
+	dhcp->deaths = 0;
+	dhcp->reload_wanted = false;
+	error = platform_stop_dhcp(dhcp->platform, dhcp->network, detail);
+	if (!error)
+		return;
+	give_tag(dhcp, tag);
+	log_warn(tag, "dnsmasq could not be stopped: %s", *detail ? detail : strerror(-error));
+}
+
+void dhcp_reload(struct dhcp *dhcp)
+{
+	char tag[48];
+	int error;
+
+	/* Before it says that it serves, SIGHUP would still kill it. */
+	dhcp->reload_wanted = dhcp->state != DHCP_SERVING;
+	if (dhcp->reload_wanted)
+		return;
+	error = platform_reload_dhcp(dhcp->platform, dhcp->network);
+	if (!error)
+		return;
+	give_tag(dhcp, tag);
+	log_warn(tag, "dnsmasq could not be told of new hosts: %s", strerror(-error));
+}
+
+bool dhcp_line_is_warning(const char *line)
+{
+	static const char *const words[] = {
+		"warning",
+		"error",
+		"fail",
+		"cannot",
+		"can't",
+		"unknown interface",
+		"not using configured",
+		"no address range",
+		"no leases left",
+		"ignoring",
+		"abandoning",
+		"possible DNS-rebind",
+		"bad ",
+		"duplicate",
+		"Maximum number",
+	};
+
+	for (size_t i = 0; i < array_length(words); i++)
+		if (strcasestr(line, words[i]))
+			return true;
+	return false;
+}
+
+/* "dnsmasq[123]: text" and "dnsmasq-dhcp: text" without what the tag says already. */
+static const char *strip_program(const char *line)
+{
+	const char *colon = strstr(line, ": ");
+
+	return strncmp(line, "dnsmasq", 7) == 0 && colon ? colon + 2 : line;
+}
+
+static void log_line(struct dhcp *dhcp, const char *text)
+{
+	bool warning = dhcp_line_is_warning(text);
+	uint32_t suppressed;
+	char tag[48];
+
+	give_tag(dhcp, tag);
+	if (!warning) {
+		log_debug(tag, "dnsmasq: %s", text);
+		return;
+	}
+	snprintf(dhcp->last_warning, sizeof(dhcp->last_warning), "%s", text);
+	if (!rate_limit_allow(&dhcp->lines, rate_limit_now_ms(), &suppressed))
+		return;
+	if (suppressed > 0)
+		log_warn(tag, "dnsmasq: %u warnings were left out", suppressed);
+	log_warn(tag, "dnsmasq: %s", text);
+}
+
+void dhcp_take_line(struct dhcp *dhcp, const char *line)
+{
+	const char *text = strip_program(line);
+
+	log_line(dhcp, text);
+	/* At the start only: further right a VM's name could say it. */
+	if (strncmp(text, "started, version", strlen("started, version")) == 0)
+		handle(dhcp, EVENT_READY);
+}
+
+void dhcp_take_end(struct dhcp *dhcp)
+{
+	handle(dhcp, EVENT_END);
+}

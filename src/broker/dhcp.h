@@ -1,0 +1,62 @@
+/*
+ * Keeps one network's dnsmasq alive: start, readiness, restart with back-off. The process itself is
+ * the platform's; this is its state machine.
+ */
+#pragma once
+
+#include "broker/platform.h"
+#include "broker/rate-limit.h"
+
+enum dhcp_state {
+	DHCP_STOPPED,  /* not wanted; leaves by dhcp_start() */
+	DHCP_STARTING, /* runs and has not said that it serves; leaves by that line, by its death
+			     or by the time-out */
+	DHCP_SERVING,  /* leaves by its death */
+	DHCP_WAITING,  /* died too often for a restart at once; leaves by the back-off's end */
+	DHCP_STATE_COUNT,
+};
+
+/* Told to the owner; both may call dhcp_stop(). */
+struct dhcp_owner {
+	/* It serves. */
+	void (*serving)(void *context);
+	/* It could not be started, or died before it served; it will be tried again. */
+	void (*failed)(void *context, const char *reason);
+};
+
+/* Zero it, then dhcp_init(). The fields are dhcp.c's. */
+struct dhcp {
+	struct platform *platform;
+	const char *network; /* borrowed */
+	const struct dhcp_owner *owner;
+	void *context;
+	enum dhcp_state state;
+	struct platform_timer *timer;
+	uint32_t deaths; /* in a row; each makes the back-off longer */
+	bool reload_wanted;
+	char last_warning[128]; /* the best explanation of its death */
+	struct rate_limit lines;
+};
+
+/* network and owner stay the caller's and must outlive it. */
+int dhcp_init(struct dhcp *dhcp, struct platform *platform, const char *network,
+	const struct dhcp_owner *owner, void *context);
+
+/* Frees what belongs to it; the process is left alone. Half-built and zeroed ones are allowed. */
+void dhcp_done(struct dhcp *dhcp);
+
+/* Wants it to run. An owner's call-back says what came of it, perhaps before this returns. */
+void dhcp_start(struct dhcp *dhcp);
+
+/* Ends it; no call-back follows. */
+void dhcp_stop(struct dhcp *dhcp);
+
+/* The hosts file is another now. Remembered until it serves. */
+void dhcp_reload(struct dhcp *dhcp);
+
+/* The platform's events. */
+void dhcp_take_line(struct dhcp *dhcp, const char *line);
+void dhcp_take_end(struct dhcp *dhcp);
+
+/* Whether a line of dnsmasq's log, which has no levels, tells of trouble. Pure. */
+bool dhcp_line_is_warning(const char *line);

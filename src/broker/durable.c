@@ -1,0 +1,110 @@
+#include "broker/durable.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static int write_all(int fd, const char *bytes, size_t size)
+{
+	while (size > 0) {
+		ssize_t written = write(fd, bytes, size);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written < 0)
+			return -errno;
+		bytes += written;
+		size -= (size_t)written;
+	}
+	return 0;
+}
+
+static int write_new_file(
+	int directory, const char *name, const char *bytes, size_t size, unsigned int mode)
+{
+	cleanup_fd int fd =
+		openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	/* The mode that was asked for, whatever the umask. */
+	if (fchmod(fd, mode) < 0)
+		return -errno;
+	error = write_all(fd, bytes, size);
+	if (error)
+		return error;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int join_name(char joined[DURABLE_NAME_SIZE], const char *name, const char *suffix)
+{
+	int length = snprintf(joined, DURABLE_NAME_SIZE, "%s%s", name, suffix);
+
+	return length < DURABLE_NAME_SIZE ? 0 : -ENAMETOOLONG;
+}
+
+int durable_write(
+	int directory, const char *name, const char *bytes, size_t size, unsigned int mode)
+{
+	char unfinished[DURABLE_NAME_SIZE];
+	int error = join_name(unfinished, name, DURABLE_UNFINISHED);
+
+	if (error)
+		return error;
+	unlinkat(directory, unfinished, 0);
+	error = write_new_file(directory, unfinished, bytes, size, mode);
+	if (!error && renameat(directory, unfinished, directory, name) < 0)
+		error = -errno;
+	if (error) {
+		unlinkat(directory, unfinished, 0);
+		return error;
+	}
+	return fsync(directory) < 0 ? -errno : 0;
+}
+
+int durable_write_json(int directory, const char *name, const json_t *value)
+{
+	cleanup_free char *text = json_dumps(value, JSON_COMPACT);
+
+	if (!text)
+		return -ENOMEM;
+	return durable_write(directory, name, text, strlen(text), 0600);
+}
+
+int durable_read_json(int directory, const char *name, json_t **ret_value)
+{
+	cleanup_fd int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	cleanup_json json_t *value = NULL;
+	struct stat status;
+
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	if (fd < 0 || fstat(fd, &status) < 0)
+		return errno == ELOOP ? -EBADMSG : -errno;
+	if (!S_ISREG(status.st_mode) || status.st_size > DURABLE_FILE_MAX)
+		return -EBADMSG;
+	value = json_loadfd(fd, JSON_REJECT_DUPLICATES, NULL);
+	if (!json_is_object(value))
+		return -EBADMSG;
+	*ret_value = take_ptr(value);
+	return 0;
+}
+
+int durable_set_aside(int directory, const char *name)
+{
+	char aside[DURABLE_NAME_SIZE];
+	int error = join_name(aside, name, ".corrupt");
+
+	if (error)
+		return error;
+	return renameat(directory, name, directory, aside) < 0 ? -errno : 0;
+}
+
+int durable_remove(int directory, const char *name)
+{
+	if (unlinkat(directory, name, 0) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return fsync(directory) < 0 ? -errno : 0;
+}

@@ -1,0 +1,36 @@
+/*
+ * Files that are whole and on the disk, or not there at all.
+ */
+#pragma once
+
+#include "wire/varlink.h"
+
+#include <stddef.h>
+
+#define DURABLE_NAME_SIZE 128
+#define DURABLE_FILE_MAX  (512u << 10) /* bytes read at most */
+
+/* Suffix of a write that has not ended; such files can be removed at start. */
+#define DURABLE_UNFINISHED ".new"
+
+/*
+ * Replaces the file name in directory: written beside it, fsync(2), rename(2), fsync of the
+ * directory. mode is the file's. Negative errno, then the old one is untouched.
+ */
+int durable_write(
+	int directory, const char *name, const char *bytes, size_t size, unsigned int mode);
+
+/* The same with a JSON value, one line. */
+int durable_write_json(int directory, const char *name, const json_t *value);
+
+/*
+ * The JSON object in the file: a new reference. -ENOENT when there is none; -EBADMSG when it is not
+ * a regular file with a JSON object.
+ */
+int durable_read_json(int directory, const char *name, json_t **ret_value);
+
+/* Renames the file to NAME.corrupt, over an older one. */
+int durable_set_aside(int directory, const char *name);
+
+/* Removes the file for good; not being there is no error. */
+int durable_remove(int directory, const char *name);

@@ -1,0 +1,290 @@
+#include "broker/front.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/sandbox.h"
+#include "broker/platform-linux.h"
+#include "broker/server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+struct front {
+	sd_event *event;
+	struct config *config;
+	struct platform *platform;
+	struct records *records;
+	struct registry registry;
+	struct server *server;
+};
+
+/*
+ * What serving takes, on the libc of today and of a few years before and after; found by running
+ * the tests with each of them missing.
+ */
+static const char *const system_calls[] = {
+	/* memory and the process itself */
+	"brk",
+	"mmap",
+	"munmap",
+	"mremap",
+	"mprotect",
+	"madvise",
+	"futex",
+	"getrandom",
+	"getpid",
+	"gettid",
+	"getuid",
+	"geteuid",
+	"exit",
+	"exit_group",
+	"restart_syscall",
+	"rt_sigaction",
+	"rt_sigprocmask",
+	"rt_sigreturn",
+	"tgkill",
+	"sched_yield",
+	"prlimit64",
+	"uname",
+	/* the loop and its timers */
+	"epoll_create1",
+	"epoll_ctl",
+	"epoll_wait",
+	"epoll_pwait",
+	"epoll_pwait2",
+	"timerfd_create",
+	"timerfd_settime",
+	"signalfd4",
+	"eventfd2",
+	"clock_gettime",
+	"clock_nanosleep",
+	"gettimeofday",
+	"time",
+	"poll",
+	"ppoll",
+	/* sockets: peers, priv, netlink, names of links */
+	"accept4",
+	"socket",
+	"bind",
+	"connect",
+	"getsockname",
+	"getpeername",
+	"getsockopt",
+	"setsockopt",
+	"sendmsg",
+	"sendto",
+	"recvmsg",
+	"recvfrom",
+	"shutdown",
+	"ioctl",
+	"pidfd_send_signal",
+	/* records */
+	"read",
+	"write",
+	"writev",
+	"pread64",
+	"lseek",
+	"close",
+	"fcntl",
+	"dup",
+	"open",
+	"openat",
+	"stat",
+	"fstat",
+	"newfstatat",
+	"statx",
+	"access",
+	"faccessat",
+	"readlink",
+	"readlinkat",
+	"getdents64",
+	"mkdirat",
+	"fchmod",
+	"fsync",
+	"rename",
+	"renameat",
+	"renameat2",
+	"unlink",
+	"unlinkat",
+	NULL,
+};
+
+static void raise_fd_limit(void)
+{
+	struct rlimit limit;
+
+	/* Peers may send 16 fds each; the soft limit of 1024 is for programs that use select(2). */
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void report_config(const struct config *config)
+{
+	for (size_t i = 0; i < config->broken_count; i++)
+		log_error("main", "out of service: %s", config->broken[i]);
+	for (size_t i = 0; i < config->networks_count; i++)
+		if (*config->networks[i].error)
+			log_error("main", "network %s is out of service: %s",
+				config->networks[i].name, config->networks[i].error);
+}
+
+static int load_config(struct front *front, const struct front_options *options)
+{
+	front->config = malloc(sizeof(*front->config));
+	if (!front->config)
+		return -ENOMEM;
+	config_load(front->config, options->config_directory);
+	report_config(front->config);
+	return 0;
+}
+
+static int open_records(struct front *front, const struct front_options *options)
+{
+	int error =
+		records_open(options->state_directory, options->runtime_directory, &front->records);
+
+	if (error)
+		log_error("main",
+			"records in %s and %s could not be opened: %s; the broker's user needs to "
+			"pass through the directories above them",
+			options->state_directory, options->runtime_directory, strerror(-error));
+	return error;
+}
+
+static int handle_signal(
+	sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	struct front *front = userdata;
+
+	log_info("main", "ended by signal %u; networks in use stay", info->ssi_signo);
+	registry_stop(&front->registry);
+	return sd_event_exit(front->event, 0);
+}
+
+static int watch_signals(struct front *front)
+{
+	sigset_t signals;
+	int error;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+		return -errno;
+	error = sd_event_add_signal(front->event, NULL, SIGTERM, handle_signal, front);
+	if (error >= 0)
+		error = sd_event_add_signal(front->event, NULL, SIGINT, handle_signal, front);
+	return error < 0 ? error : 0;
+}
+
+static int open_platform(struct front *front, const struct front_options *options)
+{
+	int error = sd_event_new(&front->event);
+
+	if (error >= 0)
+		error = watch_signals(front);
+	if (error >= 0)
+		error = platform_open(
+			front->event, options->instance, FRONT_VERBS, &front->platform);
+	if (error < 0)
+		log_error("main", "the broker's privileged part could not be reached: %s",
+			strerror(-error));
+	return error < 0 ? error : 0;
+}
+
+static int enter_sandbox(void)
+{
+	int error = sandbox_drop_capabilities();
+
+	if (!error)
+		error = sandbox_no_new_privileges();
+	if (!error)
+		error = sandbox_allow_system_calls(system_calls);
+	if (error)
+		log_error("main", "the sandbox could not be entered: %s", strerror(-error));
+	return error;
+}
+
+static int open_registry(struct front *front, const struct front_options *options)
+{
+	int error;
+
+	front->registry = (struct registry){
+		.platform = front->platform,
+		.records = front->records,
+		.config = front->config,
+		.instance = options->instance,
+		.idle_timeout_ms = (uint64_t)options->idle_timeout_s * 1000,
+	};
+	error = registry_init(&front->registry);
+	if (!error)
+		error = registry_adopt(&front->registry);
+	if (error)
+		log_error("main", "the networks could not be read back: %s", strerror(-error));
+	return error;
+}
+
+static int open_server(struct front *front, const struct front_options *options)
+{
+	struct server_options server_options = {
+		.event = front->event,
+		.registry = &front->registry,
+		.listen_fd = FRONT_LISTEN,
+		.exit_when_idle = options->exit_when_idle,
+		.idle_timeout_ms = (uint64_t)options->idle_timeout_s * 1000,
+	};
+	int error = server_new(&server_options, &front->server);
+
+	if (error)
+		log_error("main", "the socket could not be served: %s", strerror(-error));
+	return error;
+}
+
+static void close_front(struct front *front)
+{
+	server_free(front->server);
+	if (front->registry.platform)
+		registry_done(&front->registry);
+	records_close(front->records);
+	platform_close(front->platform);
+	sd_event_unref(front->event);
+	free(front->config);
+}
+
+static int run(struct front *front, const struct front_options *options)
+{
+	int error = load_config(front, options);
+
+	if (!error)
+		error = open_records(front, options);
+	if (!error)
+		error = open_platform(front, options);
+	if (!error)
+		error = enter_sandbox();
+	if (!error)
+		error = open_registry(front, options);
+	if (!error)
+		error = open_server(front, options);
+	if (error)
+		return error;
+	log_debug("main", "serves");
+	error = sd_event_loop(front->event);
+	if (error == -ENOTCONN)
+		log_error("main", "ended: the broker's privileged part is gone");
+	return error;
+}
+
+int front_run(const struct front_options *options)
+{
+	struct front front = {.event = NULL};
+	int error;
+
+	raise_fd_limit();
+	error = run(&front, options);
+	close_front(&front);
+	return error;
+}

@@ -1,0 +1,25 @@
+/*
+ * The front: the part of the broker that reads clients' bytes and holds policy, without a single
+ * capability.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Where priv leaves the front's sockets. */
+#define FRONT_VERBS  3
+#define FRONT_LISTEN 4
+
+struct front_options {
+	const char *config_directory;
+	const char *runtime_directory;
+	const char *state_directory;
+	uint32_t instance;
+	uint32_t idle_timeout_s;
+	bool exit_when_idle;
+};
+
+/* Serves until it is told to end, or has been idle, or priv is gone. Logs. Returns 0 or negative
+ * errno. */
+int front_run(const struct front_options *options);

@@ -1,0 +1,320 @@
+#include "broker/interface.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "broker/mac.h"
+#include "broker/policy.h"
+#include "priv/pool.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+/* How often a random number may be in use already. */
+#define NUMBER_TRIES 8
+
+struct interface *interface_find(const struct registry *registry, uint32_t number)
+{
+	for (const struct network *network = registry->networks; network; network = network->next)
+		for (struct interface *found = network->interfaces; found; found = found->next)
+			if (found->number == number)
+				return found;
+	return NULL;
+}
+
+size_t interface_count_of_user(const struct registry *registry, uid_t uid)
+{
+	size_t count = 0;
+
+	for (const struct network *network = registry->networks; network; network = network->next)
+		for (const struct interface *found = network->interfaces; found;
+			found = found->next)
+			count += found->record.uid == uid;
+	return count;
+}
+
+static struct interface *find_mac(const struct network *network, struct mac mac)
+{
+	for (struct interface *found = network->interfaces; found; found = found->next)
+		if (memcmp(&found->record.mac, &mac, sizeof(mac)) == 0)
+			return found;
+	return NULL;
+}
+
+static bool mac_is_live(void *context, struct mac mac)
+{
+	return find_mac(context, mac) != NULL;
+}
+
+static void choose_id(const struct network *network, const struct create_interface_call *call,
+	struct interface_record *record)
+{
+	struct registry *registry = network->registry;
+	uint8_t random[UUID_SIZE];
+
+	if (call->has_interface_id) {
+		record->interface_id = call->interface_id;
+		return;
+	}
+	if (*call->hostname) {
+		record->interface_id = interface_id_from_hostname(
+			network->name, record->uid, call->hostname, registry->instance);
+		return;
+	}
+	platform_randomize(registry->platform, random, sizeof(random));
+	record->interface_id = interface_id_from_random(random);
+}
+
+static int check_conflict(const struct network *network, struct mac mac, struct failure *failure)
+{
+	const struct interface *holder = find_mac(network, mac);
+	char mac_text[MAC_TEXT_SIZE];
+	char uuid_text[UUID_TEXT_SIZE];
+	char name[IFNAMSIZ];
+
+	if (!holder)
+		return 0;
+	mac_to_text(mac, mac_text);
+	uuid_to_text(holder->record.interface_id, uuid_text);
+	platform_interface_name(holder->number, name);
+	return failure_set(failure, BROKER_ERROR_CONFLICT,
+		"MAC %s is in use on network \"%s\" by interface %s (%s) of user %d; stop that VM, "
+		"or give this one another MAC, interface id or hostname",
+		mac_text, network->name, name, uuid_text, (int)holder->record.uid);
+}
+
+/* Id and MAC: what was asked for, or what follows from it. */
+static int choose_identity(const struct network *network, const struct create_interface_call *call,
+	struct interface_record *record, struct failure *failure)
+{
+	int error;
+
+	choose_id(network, call, record);
+	record->mac = call->has_mac ? call->mac
+				    : mac_from_interface_id(
+					      &record->interface_id, network->registry->instance);
+	error = policy_check_mac(record->mac, failure);
+	return error ? error : check_conflict(network, record->mac, failure);
+}
+
+static int reserve_address(
+	struct network *network, struct interface_record *record, struct failure *failure)
+{
+	char subnet[SUBNET_TEXT_SIZE];
+	struct address_pool pool;
+	uint32_t offset;
+	int result;
+
+	address_pool_split(network->link.subnet, &pool);
+	result = reservations_take(&network->memory.reservations, record->mac, pool.reserved_first,
+		pool.reserved_last, mac_is_live, network, &offset);
+	if (result == -ENOSPC) {
+		ipv4_subnet_to_text(network->link.subnet, subnet);
+		return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
+			"network \"%s\" has no free address left in %s; stop a VM on it, or "
+			"configure a larger subnet",
+			network->name, subnet);
+	}
+	if (result > 0)
+		result = records_save_memory(
+			network->registry->records, network->name, &network->memory);
+	if (result < 0)
+		return failure_set(failure, BROKER_ERROR_INTERNAL,
+			"the address could not be recorded: %s", strerror(-result));
+	record->address = ipv4_subnet_host(network->link.subnet, offset);
+	return 0;
+}
+
+static uint32_t choose_number(const struct registry *registry)
+{
+	uint32_t number;
+
+	do
+		platform_randomize(registry->platform, &number, sizeof(number));
+	while (interface_find(registry, number));
+	return number;
+}
+
+/* One try at one number: record first, so that a TAP is never without its owner. */
+static int try_attach(struct network *network, struct interface *interface,
+	struct interface_fds *ret_fds, char *detail)
+{
+	struct registry *registry = network->registry;
+	const struct interface_record *record = &interface->record;
+	int error = records_save_interface(registry->records, interface->number, record);
+
+	if (error) {
+		snprintf(detail, PLATFORM_DETAIL_SIZE, "its record could not be written: %s",
+			strerror(-error));
+		return error;
+	}
+	error = platform_attach(registry->platform, network->name, interface->number,
+		record->queues, ret_fds->fds, detail);
+	if (error)
+		records_remove_interface(registry->records, interface->number);
+	else
+		ret_fds->count = record->queues;
+	return error;
+}
+
+static int attach(struct network *network, struct interface *interface,
+	struct interface_fds *ret_fds, struct failure *failure)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error = -EEXIST;
+
+	for (int tries = 0; error == -EEXIST && tries < NUMBER_TRIES; tries++) {
+		interface->number = choose_number(network->registry);
+		error = try_attach(network, interface, ret_fds, detail);
+	}
+	if (!error)
+		return 0;
+	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+		"no interface on network \"%s\": %s", network->name,
+		*detail ? detail : strerror(-error));
+}
+
+/* Peers can make and drop interfaces as fast as they like. */
+static bool may_log(struct registry *registry)
+{
+	uint32_t suppressed;
+
+	if (!rate_limit_allow(&registry->interface_lines, rate_limit_now_ms(), &suppressed))
+		return false;
+	if (suppressed > 0)
+		log_info("main", "%u lines on interfaces were left out", suppressed);
+	return true;
+}
+
+static void report_creation(const struct interface *interface)
+{
+	char mac[MAC_TEXT_SIZE];
+	char address[INET_ADDRSTRLEN];
+	char name[IFNAMSIZ];
+
+	if (!may_log(interface->network->registry))
+		return;
+	mac_to_text(interface->record.mac, mac);
+	inet_ntop(AF_INET, &interface->record.address, address, sizeof(address));
+	platform_interface_name(interface->number, name);
+	log_info(interface->network->tag, "created interface %s for user %d: MAC %s, address %s",
+		name, (int)interface->record.uid, mac, address);
+}
+
+static void link_interface(struct network *network, struct interface *interface)
+{
+	interface->network = network;
+	interface->next = network->interfaces;
+	network->interfaces = interface;
+	network_settle(network);
+}
+
+int interface_create(struct network *network, const struct create_interface_call *call, uid_t uid,
+	struct interface **ret_interface, struct interface_fds *ret_fds, struct failure *failure)
+{
+	cleanup_free struct interface *interface = calloc(1, sizeof(*interface));
+	struct interface_record *record;
+	int error;
+
+	if (!interface)
+		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
+	record = &interface->record;
+	record->uid = uid;
+	record->queues = call->queues ? call->queues : 1;
+	snprintf(record->network, sizeof(record->network), "%s", network->name);
+	snprintf(record->hostname, sizeof(record->hostname), "%s", call->hostname);
+	error = policy_check_interface(
+		uid, interface_count_of_user(network->registry, uid), failure);
+	if (!error)
+		error = choose_identity(network, call, record, failure);
+	if (!error)
+		error = reserve_address(network, record, failure);
+	if (!error)
+		error = attach(network, interface, ret_fds, failure);
+	if (error)
+		return error;
+	*ret_interface = interface;
+	link_interface(network, take_ptr(interface));
+	report_creation(*ret_interface);
+	error = network_write_hosts(network);
+	if (error)
+		log_error(
+			network->tag, "its hosts file could not be written: %s", strerror(-error));
+	return 0;
+}
+
+void interface_adopt(struct network *network, uint32_t number)
+{
+	struct interface *interface = calloc(1, sizeof(*interface));
+	char name[IFNAMSIZ];
+	int error;
+
+	if (!interface)
+		return;
+	interface->number = number;
+	platform_interface_name(number, name);
+	error = records_load_interface(network->registry->records, number, &interface->record);
+	if (error) {
+		interface->record.uid = RECORDS_OWNER_UNKNOWN;
+		log_warn(network->tag, "adopted interface %s without its owner: its record is %s",
+			name, error == -EBADMSG ? "corrupt and was set aside" : strerror(-error));
+	} else {
+		log_info(network->tag, "adopted interface %s of user %d", name,
+			(int)interface->record.uid);
+	}
+	link_interface(network, interface);
+}
+
+void interface_revoke(struct registry *registry, uint32_t number, const char *reason)
+{
+	const struct interface *interface = interface_find(registry, number);
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	char name[IFNAMSIZ];
+	int error = platform_revoke(registry->platform, number, detail);
+
+	platform_interface_name(number, name);
+	if (error && error != -ENOENT)
+		log_error(interface ? interface->network->tag : "main",
+			"interface %s could not be deleted (%s): %s", name, reason,
+			*detail ? detail : strerror(-error));
+	else if (!error)
+		log_warn(interface ? interface->network->tag : "main",
+			"deleted interface %s of user %d: %s", name,
+			interface ? (int)interface->record.uid : -1, reason);
+}
+
+void interface_release(struct registry *registry, uint32_t number)
+{
+	struct interface *interface = interface_find(registry, number);
+	struct interface **link;
+	struct network *network;
+	char name[IFNAMSIZ];
+	int error;
+
+	if (!interface)
+		return;
+	network = interface->network;
+	for (link = &network->interfaces; *link != interface; link = &(*link)->next)
+		;
+	*link = interface->next;
+	platform_interface_name(number, name);
+	if (may_log(registry))
+		log_info(network->tag, "released interface %s of user %d", name,
+			(int)interface->record.uid);
+	free(interface);
+	error = records_remove_interface(registry->records, number);
+	if (error)
+		log_warn(network->tag, "the record of interface %s could not be removed: %s", name,
+			strerror(-error));
+	network_settle(network);
+}
+
+void interface_forget_all(struct network *network)
+{
+	while (network->interfaces) {
+		struct interface *interface = network->interfaces;
+
+		network->interfaces = interface->next;
+		free(interface);
+	}
+}

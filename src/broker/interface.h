@@ -1,0 +1,46 @@
+/*
+ * Interfaces: VMs' attachments to networks. One lives from the creation of its TAP until the kernel
+ * says that the TAP has gone.
+ */
+#pragma once
+
+#include "broker/network.h"
+
+struct interface {
+	struct network *network;
+	struct interface *next; /* network->interfaces */
+	uint32_t number;
+	struct interface_record record;
+};
+
+/* What interface_create() answers with. */
+struct interface_fds {
+	int fds[PLATFORM_QUEUES_MAX]; /* the caller's */
+	size_t count;
+};
+
+/*
+ * Attaches a VM of uid to a network that serves. Checks the quota and the MAC, reserves the
+ * address, records the interface and makes it. Returns 0 with the interface, which stays the
+ * network's, or -ECANCELED with *failure filled in.
+ */
+int interface_create(struct network *network, const struct create_interface_call *call, uid_t uid,
+	struct interface **ret_interface, struct interface_fds *ret_fds, struct failure *failure);
+
+/* Goes on with one that is in the kernel already; its record is read back. */
+void interface_adopt(struct network *network, uint32_t number);
+
+/* NULL when there is none. */
+struct interface *interface_find(const struct registry *registry, uint32_t number);
+
+/* Takes one away from its holder; it is released when it has gone. Unknown ones too. */
+void interface_revoke(struct registry *registry, uint32_t number, const char *reason);
+
+/* Forgets one that has gone, and its record. Unknown numbers are let pass. */
+void interface_release(struct registry *registry, uint32_t number);
+
+/* Frees a network's list; records stay. */
+void interface_forget_all(struct network *network);
+
+/* How many interfaces a user has, on all networks. */
+size_t interface_count_of_user(const struct registry *registry, uid_t uid);

@@ -1,0 +1,74 @@
+/*
+ * What the files of the Linux platform share: verbs to priv, netlink, and what each of them
+ * watches.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "base/fdpass.h"
+#include "broker/platform.h"
+#include "priv/verbs.h"
+
+#include <netlink/netlink.h>
+#include <systemd/sd-event.h>
+
+struct link_watch;
+struct nat_watch;
+struct child_watch;
+
+struct platform {
+	sd_event *event;
+	uint32_t instance;
+	int verbs;         /* SOCK_SEQPACKET to priv */
+	bool lost;         /* priv did not answer: the loop ends with -ENOTCONN */
+	uint32_t sequence; /* of the last request */
+	sd_event_source *verbs_source;
+	const struct platform_events *events; /* never NULL */
+	void *context;
+	struct link_watch *links;
+	struct nat_watch *nat;
+	struct child_watch *children;
+};
+
+/*
+ * Sends one request with fds and waits for its reply, at most 10 s. request->magic and sequence are
+ * filled in. ret_fds (may be NULL: they are closed) are the caller's. Returns the verb's result,
+ * with detail (may be NULL), or -ENOTCONN when priv is gone; the loop ends then.
+ */
+int linux_call(struct platform *platform, struct verb_request *request, const int *fds,
+	size_t fds_count, struct verb_reply *ret_reply, struct fd_list *ret_fds, char *detail);
+
+/*
+ * Sends a dump request (RTM_GETLINK, ...) with a header and calls valid for every message of the
+ * answer. Starts over when the kernel says that the dump was not consistent, so valid can see a
+ * message twice. Negative errno.
+ */
+int linux_dump(
+	int type, void *header, size_t header_size, nl_recvmsg_msg_cb_t valid, void *context);
+
+/* The same for one object by its header. -ENODEV when it is not there. */
+int linux_get(int type, void *header, size_t header_size, nl_recvmsg_msg_cb_t valid, void *context);
+
+/* Our links: links-linux.c. */
+int link_watch_new(struct platform *platform, struct link_watch **ret_watch);
+void link_watch_free(struct link_watch *watch);
+/* priv made or removed one: from now on its end is reported, or not any more. */
+int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uint32_t number,
+	const char *network);
+void link_watch_remove_network(struct link_watch *watch, const char *network);
+int link_watch_visit(
+	struct link_watch *watch, const struct platform_visitor *visitor, void *context);
+
+/* The nft table and the host's routes: nat-linux.c. */
+int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch);
+void nat_watch_free(struct nat_watch *watch);
+
+/* dnsmasq processes: children-linux.c. */
+int child_watch_new(struct platform *platform, struct child_watch **ret_watch);
+void child_watch_free(struct child_watch *watch);
+/* Takes both fds over (log may be -1), on failure too. */
+int child_watch_add(struct child_watch *watch, const char *network, int pidfd, int log);
+/* Its end is not reported any more. */
+void child_watch_remove(struct child_watch *watch, const char *network);
+/* Signals the network's process. -ESRCH. */
+int child_watch_signal(struct child_watch *watch, const char *network, int number);

@@ -1,0 +1,312 @@
+/*
+ * vmnet-broker: gives networks to VMs. Started by hand or by systemd it becomes priv, which starts
+ * the same program again as the front.
+ */
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "base/text.h"
+#include "broker/front.h"
+#include "broker/setup.h"
+#include "priv/priv.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define IDLE_TIMEOUT_MAX_S 86400
+#define FRONT_ARGUMENTS    10
+
+enum role {
+	ROLE_PRIV,
+	ROLE_FRONT,
+};
+
+struct arguments {
+	const char *config_directory;
+	const char *runtime_directory;
+	const char *state_directory;
+	const char *group_name;
+	const char *user_name;
+	uint32_t idle_timeout_s;
+	uint32_t instance;
+	bool exit_when_idle;
+	bool verbose;
+	bool help;
+	bool version;
+	enum role role;
+};
+
+static int take_directory(const char **directory, const char *argument, char *error)
+{
+	if (*argument != '/') {
+		snprintf(error, OPTIONS_ERROR_SIZE, "an absolute path is needed");
+		return -EINVAL;
+	}
+	*directory = argument;
+	return 0;
+}
+
+static int parse_config(void *context, const char *argument, char *error)
+{
+	return take_directory(&((struct arguments *)context)->config_directory, argument, error);
+}
+
+static int parse_runtime_dir(void *context, const char *argument, char *error)
+{
+	return take_directory(&((struct arguments *)context)->runtime_directory, argument, error);
+}
+
+static int parse_state_dir(void *context, const char *argument, char *error)
+{
+	return take_directory(&((struct arguments *)context)->state_directory, argument, error);
+}
+
+static int parse_group(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->group_name = argument;
+	return 0;
+}
+
+static int parse_user(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->user_name = argument;
+	return 0;
+}
+
+static int parse_idle_timeout(void *context, const char *argument, char *error)
+{
+	struct arguments *arguments = context;
+
+	snprintf(error, OPTIONS_ERROR_SIZE, "seconds from 0 to %d", IDLE_TIMEOUT_MAX_S);
+	return text_to_uint32(argument, 0, IDLE_TIMEOUT_MAX_S, &arguments->idle_timeout_s);
+}
+
+static int parse_exit_when_idle(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->exit_when_idle = true;
+	return 0;
+}
+
+static int parse_rootless(void *context, const char *argument, char *error)
+{
+	snprintf(error, OPTIONS_ERROR_SIZE,
+		"networks without root are not available yet; start the broker as root");
+	return -EOPNOTSUPP;
+}
+
+static int parse_verbose(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->verbose = true;
+	return 0;
+}
+
+static int parse_help(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->help = true;
+	return 0;
+}
+
+static int parse_version(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->version = true;
+	return 0;
+}
+
+static int parse_role(void *context, const char *argument, char *error)
+{
+	struct arguments *arguments = context;
+
+	if (strcmp(argument, "front") != 0) {
+		snprintf(error, OPTIONS_ERROR_SIZE, "front is the only one");
+		return -EINVAL;
+	}
+	arguments->role = ROLE_FRONT;
+	return 0;
+}
+
+static int parse_instance(void *context, const char *argument, char *error)
+{
+	snprintf(error, OPTIONS_ERROR_SIZE, "a number");
+	return text_to_uint32(argument, 0, UINT32_MAX, &((struct arguments *)context)->instance);
+}
+
+static const struct option_entry option_table[] = {
+	{"config", 0, "DIR", "where networks.json is (/etc/vmnet-broker)", parse_config},
+	{"runtime-dir", 0, "DIR", "socket and records (/run/vmnet-broker)", parse_runtime_dir},
+	{"state-dir", 0, "DIR", "what outlives networks (/var/lib/vmnet-broker)", parse_state_dir},
+	{"group", 0, "NAME", "who may connect (vmnet, else root only)", parse_group},
+	{"user", 0, "NAME", "whom the front runs as (vmnet-broker, else nobody)", parse_user},
+	{"idle-timeout", 0, "SECONDS", "how long an unused network stays (120)",
+		parse_idle_timeout},
+	{"exit-when-idle", 0, NULL, "end that long after the last network and peer",
+		parse_exit_when_idle},
+	{"rootless", 0, NULL, "networks without root (not available yet)", parse_rootless},
+	{"verbose", 'v', NULL, "show debug lines", parse_verbose},
+	{"help", 'h', NULL, "show this help", parse_help},
+	{"version", 0, NULL, "show version and commit", parse_version},
+	/* How priv starts the front. */
+	{"role", 0, "ROLE", NULL, parse_role},
+	{"instance", 0, "NUMBER", NULL, parse_instance},
+};
+
+static int run_front(const struct arguments *arguments)
+{
+	struct front_options options = {
+		.config_directory = arguments->config_directory,
+		.runtime_directory = arguments->runtime_directory,
+		.state_directory = arguments->state_directory,
+		.instance = arguments->instance,
+		.idle_timeout_s = arguments->idle_timeout_s,
+		.exit_when_idle = arguments->exit_when_idle,
+	};
+
+	return front_run(&options);
+}
+
+/* The front's command line; texts is where the made ones live. */
+struct front_command {
+	char config[PATH_MAX], runtime[PATH_MAX], state[PATH_MAX];
+	char instance[32], idle_timeout[32];
+	char *arguments[FRONT_ARGUMENTS];
+};
+
+static void make_front_command(
+	struct front_command *command, const struct arguments *arguments, uint32_t instance)
+{
+	static char program[] = "vmnet-broker", role[] = "--role=front";
+	static char exit_when_idle[] = "--exit-when-idle", verbose[] = "--verbose";
+	size_t count = 0;
+
+	snprintf(command->runtime, PATH_MAX, "--runtime-dir=%s", arguments->runtime_directory);
+	snprintf(command->state, PATH_MAX, "--state-dir=%s", arguments->state_directory);
+	snprintf(command->instance, sizeof(command->instance), "--instance=%u", instance);
+	snprintf(command->idle_timeout, sizeof(command->idle_timeout), "--idle-timeout=%u",
+		arguments->idle_timeout_s);
+	command->arguments[count++] = program;
+	command->arguments[count++] = role;
+	command->arguments[count++] = command->runtime;
+	command->arguments[count++] = command->state;
+	command->arguments[count++] = command->instance;
+	command->arguments[count++] = command->idle_timeout;
+	if (arguments->config_directory) {
+		snprintf(command->config, PATH_MAX, "--config=%s", arguments->config_directory);
+		command->arguments[count++] = command->config;
+	}
+	if (arguments->exit_when_idle)
+		command->arguments[count++] = exit_when_idle;
+	if (arguments->verbose)
+		command->arguments[count++] = verbose;
+	command->arguments[count] = NULL;
+}
+
+static int run_priv_with(const struct arguments *arguments, const struct setup *setup)
+{
+	static struct front_command command;
+	struct priv_options options = {
+		.instance = setup->instance,
+		.state_dir = arguments->state_directory,
+		.runtime_dir = arguments->runtime_directory,
+		.front_uid = setup->uid,
+		.front_gid = setup->gid,
+		.front_user_name = setup->user_name,
+		.front_arguments = command.arguments,
+		.listen_fd = setup->listen_fd,
+	};
+
+	make_front_command(&command, arguments, setup->instance);
+	return priv_run(&options);
+}
+
+static int run_priv(const struct arguments *arguments)
+{
+	const struct setup_options options = {
+		.runtime_directory = arguments->runtime_directory,
+		.state_directory = arguments->state_directory,
+		.user_name = arguments->user_name,
+		.group_name = arguments->group_name,
+	};
+	char error[SETUP_ERROR_SIZE] = "";
+	struct setup setup;
+	int result;
+
+	if (geteuid() != 0) {
+		log_error("main", "vmnet-broker has to be started as root: by systemd, or with "
+				  "\"sudo vmnet-broker\"");
+		return -EPERM;
+	}
+	umask(022);
+	setup_init(&setup);
+	result = setup_prepare(&setup, &options, error);
+	if (result)
+		log_error("main", "%s", *error ? error : strerror(-result));
+	else
+		result = run_priv_with(arguments, &setup);
+	setup_done(&setup);
+	return result;
+}
+
+/* A default that is not there is an empty configuration; one that was named is a mistake. */
+static int check_config(const struct arguments *arguments)
+{
+	struct stat status;
+
+	if (!arguments->config_directory ||
+		(stat(arguments->config_directory, &status) == 0 && S_ISDIR(status.st_mode)))
+		return 0;
+	log_error("main", "option --config %s: there is no such directory",
+		arguments->config_directory);
+	return -ENOENT;
+}
+
+/* What was not said follows from what was. */
+static void fill_defaults(struct arguments *arguments)
+{
+	static char state[PATH_MAX];
+
+	if (!arguments->state_directory && arguments->runtime_directory) {
+		snprintf(state, sizeof(state), "%s/state", arguments->runtime_directory);
+		arguments->state_directory = state;
+	}
+	if (!arguments->state_directory)
+		arguments->state_directory = "/var/lib/vmnet-broker";
+	if (!arguments->runtime_directory)
+		arguments->runtime_directory = "/run/vmnet-broker";
+	if (!arguments->config_directory)
+		arguments->config_directory = "/etc/vmnet-broker";
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = {.idle_timeout_s = 120};
+	char error[OPTIONS_ERROR_SIZE] = "";
+	int first;
+	int result = options_parse(
+		option_table, array_length(option_table), argc, argv, &arguments, error, &first);
+
+	if (result < 0) {
+		log_error("main", "%s", error);
+		return 1;
+	}
+	if (arguments.help) {
+		options_print_help(
+			stdout, "vmnet-broker [options]", option_table, array_length(option_table));
+		return 0;
+	}
+	if (arguments.version) {
+		options_print_version(stdout);
+		return 0;
+	}
+	if (first < argc) {
+		log_error("main", "vmnet-broker takes no argument \"%s\"; --help lists its options",
+			argv[first]);
+		return 1;
+	}
+	if (arguments.role == ROLE_PRIV && check_config(&arguments) < 0)
+		return 1;
+	log_set_verbose(arguments.verbose);
+	fill_defaults(&arguments);
+	result = arguments.role == ROLE_FRONT ? run_front(&arguments) : run_priv(&arguments);
+	return result < 0 ? 1 : 0;
+}

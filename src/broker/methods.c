@@ -1,0 +1,385 @@
+#include "broker/methods.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "broker/interface.h"
+#include "broker/policy.h"
+#include "broker/service.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Some thousand full frames: the other side may sleep for a few milliseconds. */
+#define SOCKET_BUFFER_BYTES (4u << 20)
+
+struct session {
+	struct peer *peer;
+	struct registry *registry;
+	struct network_hold *held[POLICY_NETWORKS_PER_PEER];
+	size_t held_count;
+	/* The call that waits for a network; its sockets are owned. */
+	struct network_hold *awaited;
+	struct create_interface_call create;
+	int sockets[BROKER_SOCKETS_MAX];
+	size_t sockets_count;
+};
+
+int session_new(struct peer *peer, struct registry *registry, struct session **ret_session)
+{
+	struct session *session = calloc(1, sizeof(*session));
+
+	if (!session)
+		return -ENOMEM;
+	session->peer = peer;
+	session->registry = registry;
+	*ret_session = session;
+	return 0;
+}
+
+static void close_sockets(struct session *session)
+{
+	for (size_t i = 0; i < session->sockets_count; i++)
+		fd_close(session->sockets[i]);
+	session->sockets_count = 0;
+}
+
+void session_free(struct session *session)
+{
+	if (!session)
+		return;
+	for (size_t i = 0; i < session->held_count; i++)
+		network_release(session->held[i]);
+	network_release(session->awaited);
+	close_sockets(session);
+	free(session);
+}
+
+static void fail_invalid(struct session *session, const char *reason)
+{
+	struct failure failure;
+
+	failure_set(&failure, BROKER_ERROR_INVALID_REQUEST, "%s", reason);
+	peer_fail(session->peer, &failure);
+}
+
+static json_t *encode_network(const struct network *network)
+{
+	struct broker_network described;
+
+	network_describe(network, &described);
+	return broker_network_encode(&described);
+}
+
+static void reply_network(struct session *session, const struct network *network)
+{
+	peer_reply(session->peer, json_pack("{s:o}", "network", encode_network(network)), NULL, 0);
+}
+
+/* NULL when it is not held, or held no more because its bridge was taken away. */
+static struct network *find_held(struct session *session, const char *name)
+{
+	for (size_t i = 0; i < session->held_count; i++) {
+		struct network *network = session->held[i]->network;
+
+		if (strcmp(network->name, name) != 0)
+			continue;
+		if (network->state != NETWORK_ABSENT)
+			return network;
+		network_release(session->held[i]);
+		session->held[i] = session->held[--session->held_count];
+		return NULL;
+	}
+	return NULL;
+}
+
+static void keep_hold(struct session *session, struct network_hold *hold)
+{
+	struct network *network = hold->network;
+
+	session->held[session->held_count++] = hold;
+	log_debug(session->peer->tag, "holds network %s", network->name);
+	reply_network(session, network);
+}
+
+static void finish_acquire(void *context, const struct failure *failure)
+{
+	struct session *session = context;
+	struct network_hold *hold = take_ptr(session->awaited);
+
+	if (!failure) {
+		keep_hold(session, hold);
+		return;
+	}
+	network_release(hold);
+	peer_fail(session->peer, failure);
+}
+
+static void handle_acquire(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	struct acquire_network_call acquire;
+	struct network_hold *hold;
+	char reason[BROKER_REASON_SIZE];
+	struct network *network;
+	struct failure failure;
+	int result;
+
+	if (acquire_network_decode(call->parameters, &acquire, reason) < 0) {
+		fail_invalid(session, reason);
+		return;
+	}
+	network = find_held(session, acquire.network);
+	if (network) {
+		reply_network(session, network);
+		return;
+	}
+	result = policy_check_hold(acquire.network, session->held_count, &failure);
+	if (!result)
+		result = network_acquire(session->registry, acquire.network, session->peer->uid,
+			finish_acquire, session, &hold, &failure);
+	if (result < 0) {
+		peer_fail(session->peer, &failure);
+	} else if (result == 1) {
+		keep_hold(session, hold);
+	} else {
+		session->awaited = hold;
+		peer_defer(session->peer);
+	}
+}
+
+/* The sockets of a call, by their indexes among its fds; each can be named once. */
+static int take_sockets(struct session *session, const uint32_t *indexes, size_t count,
+	struct fd_list *fds, struct failure *failure)
+{
+	for (size_t i = 0; i < count; i++) {
+		int fd = fd_list_take(fds, indexes[i]);
+
+		if (fd < 0)
+			return failure_set(failure, BROKER_ERROR_INVALID_REQUEST,
+				"parameter sockets: no fd number %u came with the call",
+				indexes[i]);
+		session->sockets[session->sockets_count++] = fd;
+	}
+	return 0;
+}
+
+static int enlarge_sockets(struct session *session, uint32_t *ret_bytes, struct failure *failure)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error;
+
+	if (session->sockets_count == 0) {
+		*ret_bytes = 0;
+		return 0;
+	}
+	error = platform_force_buffers(session->registry->platform, session->sockets,
+		session->sockets_count, SOCKET_BUFFER_BYTES, ret_bytes, detail);
+	if (!error)
+		return 0;
+	return failure_set(failure,
+		error == -ENOTCONN ? BROKER_ERROR_INTERNAL : BROKER_ERROR_INVALID_REQUEST,
+		"parameter sockets: %s", *detail ? detail : strerror(-error));
+}
+
+static void handle_enlarge(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	struct enlarge_socket_buffers_call enlarge;
+	char reason[BROKER_REASON_SIZE];
+	struct failure failure;
+	uint32_t bytes;
+	int error;
+
+	if (enlarge_socket_buffers_decode(call->parameters, &enlarge, reason) < 0) {
+		fail_invalid(session, reason);
+		return;
+	}
+	error = take_sockets(session, enlarge.sockets, enlarge.sockets_count, fds, &failure);
+	if (!error)
+		error = enlarge_sockets(session, &bytes, &failure);
+	close_sockets(session);
+	if (error)
+		peer_fail(session->peer, &failure);
+	else
+		peer_reply(session->peer,
+			json_pack("{s:I}", "socketBufferBytes", (json_int_t)bytes), NULL, 0);
+}
+
+static json_t *encode_created(const struct interface *interface, uint32_t socket_buffer_bytes)
+{
+	const struct interface_record *record = &interface->record;
+	struct created_interface created = {
+		.mac = record->mac,
+		.interface_id = record->interface_id,
+		.address = record->address,
+		.queues_count = record->queues,
+		.socket_buffer_bytes = socket_buffer_bytes,
+	};
+
+	network_describe(interface->network, &created.network);
+	platform_interface_name(interface->number, created.interface_name);
+	for (uint32_t i = 0; i < record->queues; i++)
+		created.queues[i] = i;
+	return created_interface_encode(&created);
+}
+
+/* The part of CreateInterface that needs the network to serve. */
+static void create_interface(struct session *session, struct network *network)
+{
+	struct interface_fds fds = {.count = 0};
+	uint32_t socket_buffer_bytes;
+	struct interface *interface;
+	struct failure failure;
+	int error = enlarge_sockets(session, &socket_buffer_bytes, &failure);
+
+	if (!error)
+		error = interface_create(
+			network, &session->create, session->peer->uid, &interface, &fds, &failure);
+	close_sockets(session);
+	if (error)
+		peer_fail(session->peer, &failure);
+	else
+		peer_reply(session->peer, encode_created(interface, socket_buffer_bytes), fds.fds,
+			fds.count);
+}
+
+static void finish_create(void *context, const struct failure *failure)
+{
+	struct session *session = context;
+	struct network_hold *hold = take_ptr(session->awaited);
+
+	if (failure) {
+		close_sockets(session);
+		peer_fail(session->peer, failure);
+	} else {
+		create_interface(session, hold->network);
+	}
+	/* From here on the interface is what keeps the network. */
+	network_release(hold);
+}
+
+/* What can be refused before a network is made for it. */
+static int check_create(struct session *session, struct fd_list *fds, struct failure *failure)
+{
+	const struct create_interface_call *create = &session->create;
+	uid_t uid = session->peer->uid;
+	int error = policy_check_interface(
+		uid, interface_count_of_user(session->registry, uid), failure);
+
+	if (!error && create->has_mac)
+		error = policy_check_mac(create->mac, failure);
+	if (!error)
+		error = take_sockets(session, create->sockets, create->sockets_count, fds, failure);
+	return error;
+}
+
+static void handle_create(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	struct network_hold *hold;
+	char reason[BROKER_REASON_SIZE];
+	struct failure failure;
+	int result;
+
+	if (create_interface_decode(call->parameters, &session->create, reason) < 0) {
+		fail_invalid(session, reason);
+		return;
+	}
+	result = check_create(session, fds, &failure);
+	if (!result)
+		result = network_acquire(session->registry, session->create.network,
+			session->peer->uid, finish_create, session, &hold, &failure);
+	if (result < 0) {
+		close_sockets(session);
+		peer_fail(session->peer, &failure);
+	} else if (result == 1) {
+		create_interface(session, hold->network);
+		network_release(hold);
+	} else {
+		session->awaited = hold;
+		peer_defer(session->peer);
+	}
+}
+
+static void handle_list(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	json_t *list = json_array();
+
+	if (call->parameters && json_object_size(call->parameters) > 0) {
+		json_decref(list);
+		fail_invalid(session, "ListNetworks takes no parameters");
+		return;
+	}
+	for (const struct network *network = session->registry->networks; list && network;
+		network = network->next)
+		if (network->config || network->state != NETWORK_ABSENT)
+			json_array_append_new(list, encode_network(network));
+	peer_reply(session->peer, json_pack("{s:o}", "networks", list), NULL, 0);
+}
+
+static void handle_get_info(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	if (call->parameters && json_object_size(call->parameters) > 0)
+		peer_reply_error(session->peer, VARLINK_SERVICE ".InvalidParameter",
+			service_make_parameter_error(call->parameters, NULL));
+	else
+		peer_reply(session->peer, service_make_info(), NULL, 0);
+}
+
+static void handle_get_description(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	const char *interface = json_string_value(json_object_get(call->parameters, "interface"));
+	json_t *description;
+
+	if (!interface || json_object_size(call->parameters) != 1) {
+		peer_reply_error(session->peer, VARLINK_SERVICE ".InvalidParameter",
+			service_make_parameter_error(call->parameters, "interface"));
+		return;
+	}
+	description = service_make_description(interface);
+	if (description)
+		peer_reply(session->peer, description, NULL, 0);
+	else
+		peer_reply_error(session->peer, VARLINK_SERVICE ".InterfaceNotFound",
+			json_pack("{s:s}", "interface", interface));
+}
+
+static const struct method {
+	const char *name;
+	void (*handle)(
+		struct session *session, const struct varlink_call *call, struct fd_list *fds);
+} methods[] = {
+	{BROKER_INTERFACE ".AcquireNetwork", handle_acquire},
+	{BROKER_INTERFACE ".CreateInterface", handle_create},
+	{BROKER_INTERFACE ".EnlargeSocketBuffers", handle_enlarge},
+	{BROKER_INTERFACE ".ListNetworks", handle_list},
+	{VARLINK_SERVICE ".GetInfo", handle_get_info},
+	{VARLINK_SERVICE ".GetInterfaceDescription", handle_get_description},
+};
+
+static void reply_unknown(struct session *session, const char *method)
+{
+	const char *dot = strrchr(method, '.');
+	size_t length = dot ? (size_t)(dot - method) : strlen(method);
+
+	if (service_has_interface(method, length))
+		peer_reply_error(session->peer, VARLINK_SERVICE ".MethodNotFound",
+			json_pack("{s:s}", "method", method));
+	else
+		peer_reply_error(session->peer, VARLINK_SERVICE ".InterfaceNotFound",
+			json_pack("{s:s#}", "interface", method, (int)length));
+}
+
+void methods_dispatch(struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	for (size_t i = 0; i < array_length(methods); i++) {
+		if (strcmp(methods[i].name, call->method) != 0)
+			continue;
+		methods[i].handle(session, call, fds);
+		return;
+	}
+	reply_unknown(session, call->method);
+}

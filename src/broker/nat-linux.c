@@ -1,0 +1,203 @@
+/* Noticing that the NAT rules are not what they should be: nft events and default routes. */
+#include "broker/linux.h"
+
+#include <errno.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/rtnetlink.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+#include <netlink/socket.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+/* Our own change is over in far less; a foreign one is repaired within a second. */
+#define DEBOUNCE_MS 100
+#define BUFFER_SIZE 65536
+
+/*
+ * Our own change of the rules deletes the table and adds it again, and both are reported to us in
+ * this order; a foreign one leaves a deletion last. So what counts is the last word within a short
+ * time, and our own repair can not cause another.
+ */
+struct nat_watch {
+	struct platform *platform;
+	char table[NAT_TABLE_SIZE];
+	bool damaged;
+	bool routes_changed;
+	bool armed;
+	struct platform_timer *timer;
+	int nft;
+	sd_event_source *nft_source;
+	struct nl_sock *routes;
+	sd_event_source *routes_source;
+};
+
+static void arm(struct nat_watch *watch)
+{
+	if (!watch->armed)
+		platform_timer_start(watch->timer, DEBOUNCE_MS);
+	watch->armed = true;
+}
+
+static void handle_timer(void *context)
+{
+	struct nat_watch *watch = context;
+	struct platform *platform = watch->platform;
+	bool damaged = watch->damaged, routes_changed = watch->routes_changed;
+
+	watch->armed = false;
+	watch->damaged = false;
+	watch->routes_changed = false;
+	if (damaged)
+		platform->events->nat_stale(platform->context, "somebody removed them");
+	else if (routes_changed)
+		platform->events->nat_stale(platform->context, "the default route changed");
+}
+
+static void take_damage(struct nat_watch *watch)
+{
+	watch->damaged = true;
+	arm(watch);
+}
+
+static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
+{
+	struct nlattr *attributes[NFTA_TABLE_MAX + 1];
+
+	if (NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_NFTABLES ||
+		nlmsg_parse(message, sizeof(struct nfgenmsg), attributes, NFTA_TABLE_MAX, NULL) <
+			0 ||
+		/* The table's name is the first attribute of everything in it, too. */
+		!attributes[NFTA_TABLE_NAME] ||
+		strcmp(nla_get_string(attributes[NFTA_TABLE_NAME]), watch->table) != 0)
+		return;
+	switch (NFNL_MSG_TYPE(message->nlmsg_type)) {
+	case NFT_MSG_NEWTABLE:
+		watch->damaged = false;
+		break;
+	case NFT_MSG_DELTABLE:
+	case NFT_MSG_DELCHAIN:
+	case NFT_MSG_DELRULE:
+		take_damage(watch);
+		break;
+	}
+}
+
+static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct nat_watch *watch = userdata;
+	static char buffer[BUFFER_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
+	ssize_t size = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+
+	/* Something was said and lost. */
+	if (size < 0 && errno == ENOBUFS)
+		take_damage(watch);
+	if (size < 0)
+		return 0;
+	for (struct nlmsghdr *message = (struct nlmsghdr *)(void *)buffer;
+		nlmsg_ok(message, (int)size);) {
+		int left = (int)size;
+
+		take_nft_message(watch, message);
+		message = nlmsg_next(message, &left);
+		size = left;
+	}
+	return 0;
+}
+
+/* The way out is another: replies come in by a link whose forwarding may be off. */
+static int take_route(struct nl_msg *message, void *context)
+{
+	const struct rtmsg *header = nlmsg_data(nlmsg_hdr(message));
+	struct nat_watch *watch = context;
+
+	if (nlmsg_hdr(message)->nlmsg_type != RTM_NEWROUTE || header->rtm_dst_len != 0 ||
+		header->rtm_family != AF_INET || header->rtm_table != RT_TABLE_MAIN)
+		return NL_OK;
+	watch->routes_changed = true;
+	arm(watch);
+	return NL_OK;
+}
+
+static int handle_routes(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	struct nat_watch *watch = userdata;
+
+	if (nl_recvmsgs_default(watch->routes) < 0) {
+		watch->routes_changed = true;
+		arm(watch);
+	}
+	return 0;
+}
+
+static int watch_nft(struct nat_watch *watch)
+{
+	struct verb_request request = {.verb = VERB_OPEN_NFT_EVENTS};
+	cleanup_fds struct fd_list fds;
+	int error;
+
+	fd_list_init(&fds);
+	error = linux_call(watch->platform, &request, NULL, 0, NULL, &fds, NULL);
+	if (error)
+		return error;
+	watch->nft = fd_list_take(&fds, 0);
+	if (watch->nft < 0)
+		return -EPROTO;
+	error = sd_event_add_io(
+		watch->platform->event, &watch->nft_source, watch->nft, EPOLLIN, handle_nft, watch);
+	return error < 0 ? error : 0;
+}
+
+static int watch_routes(struct nat_watch *watch)
+{
+	int error;
+
+	watch->routes = nl_socket_alloc();
+	if (!watch->routes)
+		return -ENOMEM;
+	nl_socket_disable_seq_check(watch->routes);
+	nl_socket_modify_cb(watch->routes, NL_CB_VALID, NL_CB_CUSTOM, take_route, watch);
+	if (nl_connect(watch->routes, NETLINK_ROUTE) < 0 ||
+		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_ROUTE) < 0 ||
+		nl_socket_set_nonblocking(watch->routes) < 0)
+		return -EIO;
+	error = sd_event_add_io(watch->platform->event, &watch->routes_source,
+		nl_socket_get_fd(watch->routes), EPOLLIN, handle_routes, watch);
+	return error < 0 ? error : 0;
+}
+
+void nat_watch_free(struct nat_watch *watch)
+{
+	if (!watch)
+		return;
+	platform_timer_free(watch->timer);
+	sd_event_source_disable_unref(watch->nft_source);
+	sd_event_source_disable_unref(watch->routes_source);
+	fd_close(watch->nft);
+	nl_socket_free(watch->routes);
+	free(watch);
+}
+DEFINE_CLEANUP(struct nat_watch, nat_watch_free)
+
+int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch)
+{
+	cleanup_with(nat_watch_free) struct nat_watch *watch = calloc(1, sizeof(*watch));
+	int error;
+
+	if (!watch)
+		return -ENOMEM;
+	watch->platform = platform;
+	watch->nft = -1;
+	nat_table_name(platform->instance, watch->table);
+	error = platform_timer_new(platform, handle_timer, watch, &watch->timer);
+	if (!error)
+		error = watch_nft(watch);
+	if (!error)
+		error = watch_routes(watch);
+	if (error)
+		return error;
+	*ret_watch = take_ptr(watch);
+	return 0;
+}

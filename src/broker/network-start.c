@@ -1,0 +1,285 @@
+#include "broker/network-start.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "broker/interface.h"
+#include "priv/pool.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+/* How often priv may find a subnet taken that looked free here. */
+#define SUBNET_TRIES 8
+
+static void release_uses(struct subnet_uses *uses)
+{
+	subnet_uses_done(uses);
+}
+#define cleanup_uses __attribute__((__cleanup__(release_uses)))
+
+/* What the host has, and what other networks of ours will want. */
+static int list_uses(const struct network *network, struct subnet_uses *uses)
+{
+	int error = platform_list_uses(network->registry->platform, uses);
+
+	for (const struct network *other = network->registry->networks; other && !error;
+		other = other->next) {
+		if (other == network || other->state != NETWORK_ABSENT)
+			continue;
+		if (other->config && other->config->has_subnet)
+			error = subnet_uses_add(uses, other->config->subnet,
+				"the configuration of network \"%s\"", other->name);
+	}
+	return error;
+}
+
+/* The subnets other networks had last are left alone as long as there are enough. */
+static int add_remembered_uses(const struct network *network, struct subnet_uses *uses)
+{
+	int error = 0;
+
+	for (const struct network *other = network->registry->networks; other && !error;
+		other = other->next)
+		if (other != network && other->memory.has_subnet)
+			error = subnet_uses_add(
+				uses, other->memory.subnet, "network \"%s\"", other->name);
+	return error;
+}
+
+static int check_configured(
+	const struct network *network, const struct subnet_uses *uses, struct failure *failure)
+{
+	const struct subnet_use *use = subnet_find_use(uses, network->config->subnet);
+	char text[SUBNET_TEXT_SIZE];
+
+	if (!use)
+		return 0;
+	ipv4_subnet_to_text(network->config->subnet, text);
+	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+		"network \"%s\": its configured subnet %s is taken by %s; configure another one or "
+		"remove that",
+		network->name, text, use->owner);
+}
+
+static int choose_new(const struct network *network, struct subnet_uses *uses,
+	struct ipv4_subnet *ret_subnet, struct failure *failure)
+{
+	int error = add_remembered_uses(network, uses);
+
+	if (!error)
+		error = subnet_choose(uses, ret_subnet);
+	if (error == -EADDRNOTAVAIL)
+		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\": every subnet the broker would choose is taken on this "
+			"host; configure a free one",
+			network->name);
+	return error ? failure_set(failure, BROKER_ERROR_INTERNAL, "%s", strerror(-error)) : 0;
+}
+
+static void report_move(
+	const struct network *network, struct ipv4_subnet subnet, const struct subnet_use *use)
+{
+	char kept[SUBNET_TEXT_SIZE], chosen[SUBNET_TEXT_SIZE];
+
+	ipv4_subnet_to_text(network->memory.subnet, kept);
+	ipv4_subnet_to_text(subnet, chosen);
+	log_warn(network->tag, "moved to subnet %s: its old one, %s, is taken by %s", chosen, kept,
+		use->owner);
+}
+
+static int choose_subnet(const struct network *network, struct subnet_uses *uses,
+	struct ipv4_subnet *ret_subnet, struct failure *failure)
+{
+	const struct subnet_use *use = NULL;
+	int error;
+
+	if (network->config->has_subnet) {
+		*ret_subnet = network->config->subnet;
+		return check_configured(network, uses, failure);
+	}
+	if (network->memory.has_subnet) {
+		use = subnet_find_use(uses, network->memory.subnet);
+		if (!use) {
+			*ret_subnet = network->memory.subnet;
+			return 0;
+		}
+	}
+	error = choose_new(network, uses, ret_subnet, failure);
+	if (!error && use) {
+		/* The list has grown, and with it moved. */
+		report_move(network, *ret_subnet, subnet_find_use(uses, network->memory.subnet));
+	}
+	return error;
+}
+
+/* Reservations keep their place in the subnet where the new one has it. */
+static int remember_subnet(struct network *network, struct ipv4_subnet subnet)
+{
+	struct address_pool pool;
+
+	address_pool_split(subnet, &pool);
+	network->memory.subnet = subnet;
+	network->memory.has_subnet = true;
+	reservations_limit(&network->memory.reservations, pool.reserved_first, pool.reserved_last);
+	return records_save_memory(network->registry->records, network->name, &network->memory);
+}
+
+static int write_records(struct network *network, uid_t uid)
+{
+	struct network_record record = {
+		.mode = network->link.mode,
+		.subnet = network->link.subnet,
+		.uid = uid,
+	};
+	int error = remember_subnet(network, network->link.subnet);
+
+	if (!error)
+		error = records_save_network(network->registry->records, network->name, &record);
+	return error;
+}
+
+static void remove_records(struct network *network)
+{
+	int error = records_remove_network(network->registry->records, network->name);
+
+	free(network->hosts);
+	network->hosts = NULL;
+	if (error)
+		log_warn(network->tag, "its record could not be removed: %s", strerror(-error));
+}
+
+/* The bridge on a free subnet, records first. */
+static int create_bridge(struct network *network, uid_t uid, struct failure *failure)
+{
+	cleanup_uses struct subnet_uses uses = {0};
+	struct registry *registry = network->registry;
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error = list_uses(network, &uses);
+
+	if (error)
+		return failure_set(failure, BROKER_ERROR_INTERNAL,
+			"the host's addresses and routes could not be read: %s", strerror(-error));
+	network->link =
+		(struct platform_network){.mode = network->config->mode, .mtu = NETWORK_MTU};
+	snprintf(network->link.name, sizeof(network->link.name), "%s", network->name);
+	for (int tries = 0; tries < SUBNET_TRIES; tries++) {
+		error = choose_subnet(network, &uses, &network->link.subnet, failure);
+		if (error)
+			return error;
+		error = write_records(network, uid);
+		if (error)
+			return failure_set(failure, BROKER_ERROR_INTERNAL,
+				"the record of network \"%s\" could not be written: %s",
+				network->name, strerror(-error));
+		error = platform_create_network(registry->platform, &network->link, detail);
+		if (error != -EADDRINUSE || network->config->has_subnet)
+			break;
+		if (subnet_uses_add(&uses, network->link.subnet, "%s", detail) < 0)
+			break;
+	}
+	if (!error)
+		return 0;
+	remove_records(network);
+	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE, "network \"%s\": %s",
+		network->name, *detail ? detail : strerror(-error));
+}
+
+static int fail_undone(struct network *network, int error, const char *what, const char *detail,
+	struct failure *failure)
+{
+	char ignored[PLATFORM_DETAIL_SIZE];
+
+	platform_destroy_network(network->registry->platform, network->name, ignored);
+	network_start_undo(network);
+	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE, "network \"%s\": %s: %s",
+		network->name, what, *detail ? detail : strerror(-error));
+}
+
+static void report_start(const struct network *network)
+{
+	char subnet[SUBNET_TEXT_SIZE];
+
+	ipv4_subnet_to_text(network->link.subnet, subnet);
+	log_info(network->tag, "created bridge %s, mode %s, subnet %s", network->link.bridge,
+		network_mode_to_text(network->link.mode), subnet);
+}
+
+int network_start(struct network *network, uid_t uid, struct failure *failure)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error = create_bridge(network, uid, failure);
+
+	if (error)
+		return error;
+	network->uid = uid;
+	error = platform_apply_nat(network->registry->platform, detail);
+	if (error)
+		return fail_undone(
+			network, error, "NAT rules could not be applied", detail, failure);
+	error = network_write_hosts(network);
+	if (error)
+		return fail_undone(
+			network, error, "its hosts file could not be written", detail, failure);
+	report_start(network);
+	network_enter(network, NETWORK_STARTING);
+	dhcp_start(&network->dhcp);
+	if (network->state == NETWORK_ABSENT) {
+		*failure = network->last_failure;
+		return -ECANCELED;
+	}
+	return 0;
+}
+
+static bool subnets_are_equal(struct ipv4_subnet a, struct ipv4_subnet b)
+{
+	return a.address.s_addr == b.address.s_addr && a.prefix_length == b.prefix_length;
+}
+
+/* The kernel's subnet and the live interfaces' addresses are the truth; what was remembered may be
+ * of another life. Returns whether anything is new. */
+static bool correct_memory(struct network *network)
+{
+	struct network_memory *memory = &network->memory;
+	bool changed =
+		!memory->has_subnet || !subnets_are_equal(memory->subnet, network->link.subnet);
+
+	if (changed)
+		reservations_done(&memory->reservations);
+	for (const struct interface *interface = network->interfaces; interface;
+		interface = interface->next) {
+		const struct interface_record *record = &interface->record;
+		uint32_t offset =
+			ntohl(record->address.s_addr) - ntohl(network->link.subnet.address.s_addr);
+
+		if (ipv4_subnet_contains(network->link.subnet, record->address) &&
+			reservations_add(&memory->reservations, record->mac, offset) == 0)
+			changed = true;
+	}
+	return changed;
+}
+
+void network_start_adopted(struct network *network)
+{
+	int error = 0;
+
+	if (correct_memory(network))
+		error = remember_subnet(network, network->link.subnet);
+	if (error)
+		log_warn(network->tag, "its subnet could not be recorded: %s", strerror(-error));
+	error = network_write_hosts(network);
+	if (error)
+		log_warn(network->tag, "its hosts file could not be written: %s", strerror(-error));
+	dhcp_start(&network->dhcp);
+}
+
+void network_start_undo(struct network *network)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error = platform_apply_nat(network->registry->platform, detail);
+
+	if (error)
+		log_warn(network->tag, "its NAT rules could not be removed: %s",
+			*detail ? detail : strerror(-error));
+	remove_records(network);
+}

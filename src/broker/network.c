@@ -1,0 +1,529 @@
+#include "broker/network.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "broker/interface.h"
+#include "broker/network-start.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* A bridge that could not be removed is tried again not sooner than this, even without idle time.
+ */
+#define RETRY_MS 1000
+
+static bool has_users(const struct network *network)
+{
+	return network->holds || network->interfaces;
+}
+
+void network_enter(struct network *network, enum network_state state)
+{
+	static const char *const names[] = {
+		[NETWORK_ABSENT] = "absent",
+		[NETWORK_STARTING] = "starting",
+		[NETWORK_RUNNING] = "running",
+		[NETWORK_LINGERING] = "lingering",
+	};
+	static_assert(array_length(names) == NETWORK_STATE_COUNT, "one name a state");
+
+	if (network->state == state)
+		return;
+	log_debug(network->tag, "%s -> %s", names[network->state], names[state]);
+	network->state = state;
+	if (state == NETWORK_LINGERING)
+		platform_timer_start(network->idle_timer, network->registry->idle_timeout_ms);
+	else
+		platform_timer_stop(network->idle_timer);
+}
+
+static void tell_change(struct registry *registry)
+{
+	if (registry->changed)
+		registry->changed(registry->context);
+}
+
+static void stop_network(struct network *network)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	struct registry *registry = network->registry;
+	int error = platform_destroy_network(registry->platform, network->name, detail);
+
+	dhcp_stop(&network->dhcp);
+	if (error) {
+		log_warn(network->tag, "bridge %s could not be removed, will be tried again: %s",
+			network->link.bridge, *detail ? detail : strerror(-error));
+		dhcp_start(&network->dhcp);
+		platform_timer_start(network->idle_timer, registry->idle_timeout_ms > RETRY_MS
+								  ? registry->idle_timeout_ms
+								  : RETRY_MS);
+		return;
+	}
+	network_start_undo(network);
+	network_enter(network, NETWORK_ABSENT);
+	log_info(network->tag, "removed bridge %s", network->link.bridge);
+	tell_change(registry);
+}
+
+void network_settle(struct network *network)
+{
+	if (network->state == NETWORK_RUNNING || network->state == NETWORK_LINGERING)
+		network_enter(network, has_users(network) ? NETWORK_RUNNING : NETWORK_LINGERING);
+}
+
+static void handle_idle(void *context)
+{
+	struct network *network = context;
+
+	if (network->state != NETWORK_LINGERING)
+		return;
+	log_info(network->tag, "had no user for %llu s",
+		(unsigned long long)(network->registry->idle_timeout_ms / 1000));
+	stop_network(network);
+}
+
+/* Restarts the search after every call-back: it may release any hold of its peer. */
+static struct network_hold *find_waiting(const struct network *network)
+{
+	for (struct network_hold *hold = network->holds; hold; hold = hold->next)
+		if (!hold->granted)
+			return hold;
+	return NULL;
+}
+
+static void handle_serving(void *context)
+{
+	struct network *network = context;
+
+	if (network->state == NETWORK_STARTING) {
+		network_enter(network, has_users(network) ? NETWORK_RUNNING : NETWORK_LINGERING);
+		log_info(network->tag, "serves on bridge %s", network->link.bridge);
+	}
+	for (struct network_hold *hold; (hold = find_waiting(network));) {
+		hold->granted = true;
+		hold->done(hold->context, NULL);
+	}
+}
+
+static void unlink_hold(struct network_hold *hold)
+{
+	struct network_hold **link = &hold->network->holds;
+
+	while (*link != hold)
+		link = &(*link)->next;
+	*link = hold->next;
+	hold->network = NULL;
+}
+
+static void fail_waiting(struct network *network, const struct failure *failure)
+{
+	network->last_failure = *failure;
+	for (struct network_hold *hold; (hold = find_waiting(network));) {
+		unlink_hold(hold);
+		hold->done(hold->context, &network->last_failure);
+	}
+}
+
+static void handle_failed(void *context, const char *reason)
+{
+	struct network *network = context;
+	struct failure failure;
+
+	failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
+		"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s", network->name,
+		reason);
+	network->last_failure = failure;
+	if (network->state == NETWORK_STARTING)
+		stop_network(network);
+	fail_waiting(network, &failure);
+	network_settle(network);
+}
+
+static const struct dhcp_owner dhcp_owner = {
+	.serving = handle_serving,
+	.failed = handle_failed,
+};
+
+static void free_network(struct network *network)
+{
+	dhcp_done(&network->dhcp);
+	platform_timer_free(network->idle_timer);
+	interface_forget_all(network);
+	reservations_done(&network->memory.reservations);
+	free(network->hosts);
+	free(network);
+}
+DEFINE_CLEANUP(struct network, free_network)
+
+static void load_memory(struct network *network)
+{
+	int error =
+		records_load_memory(network->registry->records, network->name, &network->memory);
+
+	if (error && error != -ENOENT)
+		log_warn(network->tag, "its subnet and reservations could not be read back: %s%s",
+			strerror(-error), error == -EBADMSG ? "; the record was set aside" : "");
+}
+
+/* Adds an ABSENT network at its place in the sorted list. */
+static int add_network(struct registry *registry, const char *name,
+	const struct config_network *config, struct network **ret_network)
+{
+	cleanup_with(free_network) struct network *network = calloc(1, sizeof(*network));
+	struct network **link = &registry->networks;
+	int error;
+
+	if (!network)
+		return -ENOMEM;
+	network->registry = registry;
+	network->config = config;
+	snprintf(network->name, sizeof(network->name), "%s", name);
+	snprintf(network->tag, sizeof(network->tag), "network %s", name);
+	error = dhcp_init(&network->dhcp, registry->platform, network->name, &dhcp_owner, network);
+	if (!error)
+		error = platform_timer_new(
+			registry->platform, handle_idle, network, &network->idle_timer);
+	if (error)
+		return error;
+	load_memory(network);
+	while (*link && strcmp((*link)->name, name) < 0)
+		link = &(*link)->next;
+	network->next = *link;
+	*link = network;
+	*ret_network = take_ptr(network);
+	return 0;
+}
+
+/* Any entry, those of networks that are neither configured nor running too. */
+static struct network *find_entry(const struct registry *registry, const char *name)
+{
+	for (struct network *network = registry->networks; network; network = network->next)
+		if (strcmp(network->name, name) == 0)
+			return network;
+	return NULL;
+}
+
+struct network *registry_find(const struct registry *registry, const char *name)
+{
+	struct network *network = find_entry(registry, name);
+
+	return network && (network->config || network->state != NETWORK_ABSENT) ? network : NULL;
+}
+
+bool registry_is_empty(const struct registry *registry)
+{
+	for (const struct network *network = registry->networks; network; network = network->next)
+		if (network->state != NETWORK_ABSENT)
+			return false;
+	return true;
+}
+
+void registry_apply_nat(struct registry *registry, const char *reason)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error;
+
+	/* Without networks there is nothing to keep up, and its removal would be reported again. */
+	if (registry_is_empty(registry))
+		return;
+	error = platform_apply_nat(registry->platform, detail);
+	if (error)
+		log_error("main", "NAT rules could not be applied (%s): %s", reason,
+			*detail ? detail : strerror(-error));
+	else
+		log_info("main", "applied the NAT rules again: %s", reason);
+}
+
+static void handle_nat_stale(void *context, const char *reason)
+{
+	registry_apply_nat(context, reason);
+}
+
+static void handle_interface_tampered(void *context, uint32_t number, const char *tampering)
+{
+	interface_revoke(context, number, tampering);
+}
+
+static void handle_interface_gone(void *context, uint32_t number)
+{
+	interface_release(context, number);
+}
+
+/* For the holds of a network whose bridge has gone. */
+static void start_again(struct network *network)
+{
+	struct failure failure;
+	int error;
+
+	if (!network->holds)
+		return;
+	if (!network->config || *network->config->error)
+		error = failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\" was removed and is not configured", network->name);
+	else
+		error = network_start(network, network->uid, &failure);
+	if (!error)
+		return;
+	log_error(network->tag, "%s", failure.reason);
+	fail_waiting(network, &failure);
+}
+
+/* Its interfaces are lost, their TAPs without a bridge; holds are served by a new bridge. */
+static void handle_network_gone(void *context, const char *name)
+{
+	struct registry *registry = context;
+	struct network *network = find_entry(registry, name);
+
+	if (!network || network->state == NETWORK_ABSENT)
+		return;
+	log_warn(network->tag, "bridge %s was removed by somebody else", network->link.bridge);
+	dhcp_stop(&network->dhcp);
+	network_start_undo(network);
+	network_enter(network, NETWORK_ABSENT);
+	start_again(network);
+	tell_change(registry);
+}
+
+static void handle_dhcp_line(void *context, const char *name, const char *line)
+{
+	struct network *network = find_entry(context, name);
+
+	if (network)
+		dhcp_take_line(&network->dhcp, line);
+}
+
+static void handle_dhcp_ended(void *context, const char *name)
+{
+	struct network *network = find_entry(context, name);
+
+	if (network)
+		dhcp_take_end(&network->dhcp);
+}
+
+static const struct platform_events platform_events = {
+	.interface_tampered = handle_interface_tampered,
+	.interface_gone = handle_interface_gone,
+	.network_gone = handle_network_gone,
+	.nat_stale = handle_nat_stale,
+	.dhcp_line = handle_dhcp_line,
+	.dhcp_ended = handle_dhcp_ended,
+};
+
+int registry_init(struct registry *registry)
+{
+	registry->networks = NULL;
+	for (size_t i = 0; i < registry->config->networks_count; i++) {
+		const struct config_network *config = &registry->config->networks[i];
+		struct network *network;
+		int error = add_network(registry, config->name, config, &network);
+
+		if (error)
+			return error;
+	}
+	platform_set_events(registry->platform, &platform_events, registry);
+	return 0;
+}
+
+void registry_done(struct registry *registry)
+{
+	platform_set_events(registry->platform, NULL, NULL);
+	while (registry->networks) {
+		struct network *network = registry->networks;
+
+		registry->networks = network->next;
+		free_network(network);
+	}
+}
+
+void registry_stop(struct registry *registry)
+{
+	for (struct network *network = registry->networks; network; network = network->next)
+		if (network->state != NETWORK_ABSENT && !has_users(network))
+			stop_network(network);
+}
+
+static void adopt_network(void *context, const struct platform_network *link)
+{
+	struct registry *registry = context;
+	struct network *network = find_entry(registry, link->name);
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+
+	if (link->subnet.prefix_length == 0) {
+		log_warn("main", "removed bridge %s, which was never finished", link->bridge);
+		platform_destroy_network(registry->platform, link->name, detail);
+		return;
+	}
+	if (!network && add_network(registry, link->name, NULL, &network) < 0)
+		return;
+	network->link = *link;
+	network->uid = RECORDS_OWNER_UNKNOWN;
+	network_enter(network, NETWORK_RUNNING);
+	log_info(network->tag, "adopted bridge %s", link->bridge);
+}
+
+static void adopt_interface(void *context, const struct platform_interface *link)
+{
+	struct registry *registry = context;
+	struct network *network = registry_find(registry, link->network);
+
+	if (!network)
+		log_warn("main", "interface number %08x belongs to network %s, which has no bridge",
+			link->number, link->network);
+	if (!network || link->tampering)
+		interface_revoke(registry, link->number,
+			link->tampering ? link->tampering : "its bridge is gone");
+	else
+		interface_adopt(network, link->number);
+}
+
+static const struct platform_visitor adoption = {
+	.network = adopt_network,
+	.interface = adopt_interface,
+};
+
+static bool is_network_kept(void *context, const char *name)
+{
+	const struct network *network = find_entry(context, name);
+
+	return network && network->state != NETWORK_ABSENT;
+}
+
+static bool is_interface_kept(void *context, uint32_t number)
+{
+	return interface_find(context, number) != NULL;
+}
+
+static void sweep_records(struct registry *registry)
+{
+	int networks = records_sweep_networks(registry->records, is_network_kept, registry);
+	int interfaces = records_sweep_interfaces(registry->records, is_interface_kept, registry);
+
+	if (networks < 0 || interfaces < 0)
+		log_warn("main", "old records could not be removed: %s",
+			strerror(networks < 0 ? -networks : -interfaces));
+	else if (networks + interfaces > 0)
+		log_info("main", "removed records of %d networks and %d interfaces that have gone",
+			networks, interfaces);
+}
+
+int registry_adopt(struct registry *registry)
+{
+	int error = platform_visit_links(registry->platform, &adoption, registry);
+
+	if (error)
+		return error;
+	sweep_records(registry);
+	for (struct network *network = registry->networks; network; network = network->next) {
+		if (network->state == NETWORK_ABSENT)
+			continue;
+		network_start_adopted(network);
+		network_settle(network);
+	}
+	registry_apply_nat(registry, "adopted networks");
+	return 0;
+}
+
+/* Says what there is instead, and which file may have meant to say more. */
+static int fail_unknown(const struct registry *registry, const char *name, struct failure *failure)
+{
+	char names[256] = "";
+	size_t used = 0;
+
+	for (const struct network *network = registry->networks; network; network = network->next) {
+		if (!network->config && network->state == NETWORK_ABSENT)
+			continue;
+		if (used + strlen(network->name) + sizeof(", ...") > sizeof(names)) {
+			snprintf(names + used, sizeof(names) - used, ", ...");
+			break;
+		}
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+			used ? ", " : "", network->name);
+	}
+	return failure_set(failure, BROKER_ERROR_NOT_FOUND,
+		"network \"%s\" does not exist; there are: %s%s%s", name, names,
+		registry->config->broken_count ? "; out of service: " : "",
+		registry->config->broken_count ? registry->config->broken[0] : "");
+}
+
+static int find_for_use(const struct registry *registry, const char *name,
+	struct network **ret_network, struct failure *failure)
+{
+	struct network *network = registry_find(registry, name);
+
+	if (!network)
+		return fail_unknown(registry, name, failure);
+	if (network->state == NETWORK_ABSENT && *network->config->error)
+		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\" is out of service: %s", name, network->config->error);
+	*ret_network = network;
+	return 0;
+}
+
+int network_acquire(struct registry *registry, const char *name, uid_t uid, network_hold_done *done,
+	void *context, struct network_hold **ret_hold, struct failure *failure)
+{
+	cleanup_free struct network_hold *hold = calloc(1, sizeof(*hold));
+	struct network *network = NULL;
+	int error;
+
+	if (!hold)
+		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
+	error = find_for_use(registry, name, &network, failure);
+	if (error)
+		return error;
+	if (network->state == NETWORK_ABSENT) {
+		error = network_start(network, uid, failure);
+		tell_change(registry);
+		if (error)
+			return error;
+	}
+	*hold = (struct network_hold){
+		.network = network,
+		.next = network->holds,
+		.granted = network->dhcp.state == DHCP_SERVING,
+		.done = done,
+		.context = context,
+	};
+	network->holds = hold;
+	network_settle(network);
+	*ret_hold = take_ptr(hold);
+	return (*ret_hold)->granted ? 1 : 0;
+}
+
+void network_release(struct network_hold *hold)
+{
+	struct network *network;
+
+	if (!hold)
+		return;
+	network = hold->network;
+	if (network) {
+		unlink_hold(hold);
+		network_settle(network);
+	}
+	free(hold);
+}
+
+void network_describe(const struct network *network, struct broker_network *ret_network)
+{
+	struct broker_network described = {
+		.running = network->state != NETWORK_ABSENT, .mtu = NETWORK_MTU};
+	enum network_mode mode = described.running ? network->link.mode : network->config->mode;
+
+	snprintf(described.name, sizeof(described.name), "%s", network->name);
+	snprintf(described.mode, sizeof(described.mode), "%s", network_mode_to_text(mode));
+	network_domain(network->name, described.domain);
+	if (described.running) {
+		described.mtu = network->link.mtu;
+		described.subnet = network->link.subnet;
+		snprintf(described.bridge, sizeof(described.bridge), "%s", network->link.bridge);
+	} else if (network->config->has_subnet) {
+		described.subnet = network->config->subnet;
+	} else if (network->memory.has_subnet) {
+		described.subnet = network->memory.subnet;
+	}
+	if (described.subnet.prefix_length)
+		described.gateway = ipv4_subnet_host(described.subnet, 1);
+	*ret_network = described;
+}

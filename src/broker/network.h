@@ -1,0 +1,121 @@
+/*
+ * The registry of networks: which exist, who uses them, when they go. No system calls here: all
+ * goes through platform.h and records.h.
+ *
+ * A network is used by its interfaces and by its holds. A hold is a connection's; it waits while
+ * the network comes up and is granted when its DHCP and DNS serve.
+ */
+#pragma once
+
+#include "broker/config.h"
+#include "broker/dhcp.h"
+#include "broker/failure.h"
+#include "broker/records.h"
+
+struct network;
+struct interface;
+
+enum network_state {
+	/* No bridge. Leaves by network_acquire() and by adoption. */
+	NETWORK_ABSENT,
+	/* Bridge and NAT are there, dnsmasq does not serve yet, holds wait. Leaves by dnsmasq's
+	   readiness, or back to ABSENT by its failure. */
+	NETWORK_STARTING,
+	/* Has users. Leaves when the last one goes. dnsmasq may be down for a while; new holds wait
+	   then. */
+	NETWORK_RUNNING,
+	/* Has no users; the idle timer runs. Leaves by a user, or by the timer. */
+	NETWORK_LINGERING,
+	NETWORK_STATE_COUNT,
+};
+
+/*
+ * Called once for a hold that had to wait, never from inside network_acquire(): failure is NULL
+ * when it was granted. After a failure the hold keeps nothing, and is still its owner's to release.
+ */
+typedef void network_hold_done(void *context, const struct failure *failure);
+
+struct network_hold {
+	struct network *network; /* NULL once it has failed */
+	struct network_hold *next;
+	bool granted;
+	network_hold_done *done;
+	void *context;
+};
+
+struct registry {
+	struct platform *platform;
+	struct records *records;
+	const struct config *config;
+	uint32_t instance;
+	uint64_t idle_timeout_ms;
+	/* After a network came or went; may be NULL. */
+	void (*changed)(void *context);
+	void *context;
+	struct network *networks; /* sorted by name */
+	struct rate_limit interface_lines;
+};
+
+/* The fields belong to network.c; interface.c keeps the list of interfaces. */
+struct network {
+	struct registry *registry;
+	struct network *next;
+	char name[NETWORK_NAME_SIZE];
+	char tag[NETWORK_NAME_SIZE + sizeof("network ")]; /* for the log */
+	const struct config_network *config;              /* NULL: not configured (any more) */
+	enum network_state state;
+	struct platform_network link; /* valid unless ABSENT */
+	uid_t uid;                    /* who had it made */
+	struct network_memory memory;
+	struct dhcp dhcp;
+	struct platform_timer *idle_timer;
+	struct network_hold *holds;
+	struct interface *interfaces;
+	char *hosts; /* what its hosts file says; NULL: not written yet */
+	struct failure last_failure;
+};
+
+/*
+ * Makes the registry of the configured networks, all ABSENT, and takes the platform's events. All
+ * pointers of *registry but networks are set by the caller and outlive it. Negative errno, after
+ * which registry_done() is still due.
+ */
+int registry_init(struct registry *registry);
+
+/* Frees everything; networks in the kernel stay. Every hold must have been released. */
+void registry_done(struct registry *registry);
+
+/* Reads back what the kernel has of ours and goes on with it: once, before the loop. */
+int registry_adopt(struct registry *registry);
+
+/* Removes the networks nobody uses, now. */
+void registry_stop(struct registry *registry);
+
+/* True when no network exists. */
+bool registry_is_empty(const struct registry *registry);
+
+/* The network with that name, configured or running; NULL when there is none. */
+struct network *registry_find(const struct registry *registry, const char *name);
+
+/* Applies the NAT rules again, if there is a network. */
+void registry_apply_nat(struct registry *registry, const char *reason);
+
+/*
+ * Holds a network for uid, and makes it first if need be. Returns 1 when the hold was granted at
+ * once, 0 when it waits for done, -ECANCELED with *failure filled in. The hold is the caller's
+ * to release.
+ */
+int network_acquire(struct registry *registry, const char *name, uid_t uid, network_hold_done *done,
+	void *context, struct network_hold **ret_hold, struct failure *failure);
+
+/* Ends a hold, waiting ones too. NULL is allowed. */
+void network_release(struct network_hold *hold);
+
+/* What peers are told of it. */
+void network_describe(const struct network *network, struct broker_network *ret_network);
+
+/* Its users are others now: it starts to linger, or stops doing so. */
+void network_settle(struct network *network);
+
+/* Writes its hosts file, when that says something new, and tells dnsmasq. Negative errno. */
+int network_write_hosts(struct network *network);

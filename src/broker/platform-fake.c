@@ -1,0 +1,282 @@
+#include "broker/platform-fake.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+struct platform_timer {
+	struct platform *platform;
+	struct platform_timer *next;
+	platform_timer_callback *callback;
+	void *context;
+	uint64_t delay_ms;
+	bool runs;
+};
+
+struct platform *platform_fake_new(void)
+{
+	return calloc(1, sizeof(struct platform));
+}
+
+void platform_fake_free(struct platform *platform)
+{
+	subnet_uses_done(&platform->uses);
+	free(platform);
+}
+
+void platform_set_events(
+	struct platform *platform, const struct platform_events *events, void *context)
+{
+	platform->events = events;
+	platform->context = context;
+}
+
+struct fake_network *platform_fake_network(struct platform *platform, const char *name)
+{
+	for (size_t i = 0; i < platform->networks_count; i++)
+		if (strcmp(platform->networks[i].link.name, name) == 0)
+			return &platform->networks[i];
+	return NULL;
+}
+
+struct fake_interface *platform_fake_interface(struct platform *platform, uint32_t number)
+{
+	for (size_t i = 0; i < platform->interfaces_count; i++)
+		if (platform->interfaces[i].link.number == number)
+			return &platform->interfaces[i];
+	return NULL;
+}
+
+int platform_visit_links(
+	struct platform *platform, const struct platform_visitor *visitor, void *context)
+{
+	for (size_t i = 0; i < platform->networks_count; i++)
+		visitor->network(context, &platform->networks[i].link);
+	for (size_t i = 0; i < platform->interfaces_count; i++) {
+		struct platform_interface link = platform->interfaces[i].link;
+
+		visitor->interface(context, &link);
+	}
+	return 0;
+}
+
+int platform_list_uses(struct platform *platform, struct subnet_uses *uses)
+{
+	int error = 0;
+
+	for (size_t i = 0; i < platform->uses.count && !error; i++)
+		error = subnet_uses_add(uses, platform->uses.entries[i].subnet, "%s",
+			platform->uses.entries[i].owner);
+	for (size_t i = 0; i < platform->networks_count && !error; i++)
+		error = subnet_uses_add(uses, platform->networks[i].link.subnet, "address of %s",
+			platform->networks[i].link.bridge);
+	return error;
+}
+
+static int fail_with(int error, char *detail)
+{
+	if (error)
+		snprintf(detail, PLATFORM_DETAIL_SIZE, "the fake failed");
+	return error;
+}
+
+int platform_create_network(
+	struct platform *platform, struct platform_network *network, char *detail)
+{
+	if (platform->create_error || platform->networks_count == FAKE_LINKS_MAX)
+		return fail_with(platform->create_error, detail);
+	snprintf(network->bridge, sizeof(network->bridge), "bridge%zu", platform->networks_count);
+	platform->networks[platform->networks_count++] = (struct fake_network){.link = *network};
+	return 0;
+}
+
+int platform_destroy_network(struct platform *platform, const char *name, char *detail)
+{
+	struct fake_network *network = platform_fake_network(platform, name);
+
+	if (platform->destroy_error)
+		return fail_with(platform->destroy_error, detail);
+	if (network)
+		*network = platform->networks[--platform->networks_count];
+	return 0;
+}
+
+int platform_attach(struct platform *platform, const char *network, uint32_t number,
+	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
+{
+	struct fake_interface *added = &platform->interfaces[platform->interfaces_count];
+
+	if (platform->attach_error)
+		return fail_with(platform->attach_error, detail);
+	if (platform_fake_interface(platform, number))
+		return fail_with(-EEXIST, detail);
+	if (platform->interfaces_count == FAKE_LINKS_MAX ||
+		!platform_fake_network(platform, network))
+		return fail_with(-ENOENT, detail);
+	*added = (struct fake_interface){.link.number = number, .queues = queues};
+	snprintf(added->link.network, sizeof(added->link.network), "%s", network);
+	platform->interfaces_count++;
+	for (uint32_t i = 0; i < queues; i++)
+		ret_fds[i] = eventfd(0, EFD_CLOEXEC);
+	return 0;
+}
+
+static void drop_interface(struct platform *platform, uint32_t number)
+{
+	struct fake_interface *interface = platform_fake_interface(platform, number);
+
+	if (interface)
+		*interface = platform->interfaces[--platform->interfaces_count];
+}
+
+/* Its end is told later, by platform_fake_close_interface(), as a kernel does. */
+int platform_revoke(struct platform *platform, uint32_t number, char *detail)
+{
+	if (!platform_fake_interface(platform, number))
+		return -ENOENT;
+	drop_interface(platform, number);
+	return 0;
+}
+
+void platform_interface_name(uint32_t number, char name[IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "tap%u", number);
+}
+
+int platform_force_buffers(struct platform *platform, const int *sockets, size_t count,
+	uint32_t bytes, uint32_t *ret_bytes, char *detail)
+{
+	*ret_bytes = bytes;
+	return 0;
+}
+
+int platform_apply_nat(struct platform *platform, char *detail)
+{
+	platform->nat_applied++;
+	return fail_with(platform->nat_error, detail);
+}
+
+int platform_start_dhcp(struct platform *platform, const char *name, char *detail)
+{
+	struct fake_network *network = platform_fake_network(platform, name);
+
+	if (platform->dhcp_error || !network)
+		return fail_with(network ? platform->dhcp_error : -ENOENT, detail);
+	if (network->dhcp_runs)
+		return 1;
+	network->dhcp_runs = true;
+	return platform->dhcp_serves_at_once;
+}
+
+int platform_stop_dhcp(struct platform *platform, const char *name, char *detail)
+{
+	struct fake_network *network = platform_fake_network(platform, name);
+
+	if (network)
+		network->dhcp_runs = false;
+	return 0;
+}
+
+int platform_reload_dhcp(struct platform *platform, const char *name)
+{
+	struct fake_network *network = platform_fake_network(platform, name);
+
+	if (!network || !network->dhcp_runs)
+		return -ESRCH;
+	network->reloads++;
+	return 0;
+}
+
+void platform_fake_say_line(struct platform *platform, const char *network, const char *line)
+{
+	platform->events->dhcp_line(platform->context, network, line);
+}
+
+void platform_fake_say_started(struct platform *platform, const char *network)
+{
+	platform_fake_say_line(platform, network, "dnsmasq: started, version 2.90 cachesize 150");
+}
+
+void platform_fake_end_dhcp(struct platform *platform, const char *name)
+{
+	struct fake_network *network = platform_fake_network(platform, name);
+
+	if (network)
+		network->dhcp_runs = false;
+	platform->events->dhcp_ended(platform->context, name);
+}
+
+void platform_fake_close_interface(struct platform *platform, uint32_t number)
+{
+	drop_interface(platform, number);
+	platform->events->interface_gone(platform->context, number);
+}
+
+void platform_fake_remove_bridge(struct platform *platform, const char *name)
+{
+	struct fake_network *network = platform_fake_network(platform, name);
+
+	if (network)
+		*network = platform->networks[--platform->networks_count];
+	platform->events->network_gone(platform->context, name);
+}
+
+int platform_timer_new(struct platform *platform, platform_timer_callback *callback, void *context,
+	struct platform_timer **ret_timer)
+{
+	struct platform_timer *timer = calloc(1, sizeof(*timer));
+
+	if (!timer)
+		return -ENOMEM;
+	timer->platform = platform;
+	timer->callback = callback;
+	timer->context = context;
+	timer->next = platform->timers;
+	platform->timers = timer;
+	*ret_timer = timer;
+	return 0;
+}
+
+void platform_timer_start(struct platform_timer *timer, uint64_t delay_ms)
+{
+	timer->delay_ms = delay_ms;
+	timer->runs = true;
+}
+
+void platform_timer_stop(struct platform_timer *timer)
+{
+	timer->runs = false;
+}
+
+void platform_timer_free(struct platform_timer *timer)
+{
+	struct platform_timer **link;
+
+	if (!timer)
+		return;
+	for (link = &timer->platform->timers; *link != timer; link = &(*link)->next)
+		;
+	*link = timer->next;
+	free(timer);
+}
+
+size_t platform_fake_fire_timers(struct platform *platform, uint64_t delay_ms)
+{
+	size_t fired = 0;
+
+	for (struct platform_timer *timer = platform->timers; timer; timer = timer->next) {
+		if (!timer->runs || timer->delay_ms != delay_ms)
+			continue;
+		timer->runs = false;
+		fired++;
+		timer->callback(timer->context);
+	}
+	return fired;
+}
+
+void platform_randomize(struct platform *platform, void *bytes, size_t size)
+{
+	memset(bytes, platform->next_random++, size);
+}

@@ -1,0 +1,373 @@
+/* The platform's calls as verbs to priv; see linux.h for its other parts. */
+#include "broker/platform-linux.h"
+
+#include "broker/linux.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* Longer than the slowest verb: stopping a dnsmasq that does not want to end. */
+#define REPLY_TIMEOUT_S 10
+
+struct platform_timer {
+	sd_event_source *source;
+	platform_timer_callback *callback;
+	void *context;
+};
+
+static void ignore_interface(void *context, uint32_t number)
+{
+}
+
+static void ignore_tampering(void *context, uint32_t number, const char *tampering)
+{
+}
+
+static void ignore_text(void *context, const char *text)
+{
+}
+
+static void ignore_line(void *context, const char *network, const char *line)
+{
+}
+
+static const struct platform_events no_events = {
+	.interface_tampered = ignore_tampering,
+	.interface_gone = ignore_interface,
+	.network_gone = ignore_text,
+	.nat_stale = ignore_text,
+	.dhcp_line = ignore_line,
+	.dhcp_ended = ignore_text,
+};
+
+void platform_set_events(
+	struct platform *platform, const struct platform_events *events, void *context)
+{
+	platform->events = events ? events : &no_events;
+	platform->context = context;
+}
+
+static int lose_priv(struct platform *platform)
+{
+	platform->lost = true;
+	sd_event_exit(platform->event, -ENOTCONN);
+	return -ENOTCONN;
+}
+
+static int receive_reply(struct platform *platform, const struct verb_request *request,
+	struct verb_reply *ret_reply, struct fd_list *ret_fds)
+{
+	cleanup_fds struct fd_list fds;
+	struct verb_reply reply;
+	ssize_t size;
+
+	fd_list_init(&fds);
+	size = fd_receive(platform->verbs, &reply, sizeof(reply), &fds);
+	/* A late answer to an earlier call that timed out would be no reply at all. */
+	if (size != sizeof(reply) || reply.magic != VERB_MAGIC || reply.verb != request->verb ||
+		reply.sequence != request->sequence)
+		return lose_priv(platform);
+	reply.detail[sizeof(reply.detail) - 1] = '\0';
+	*ret_reply = reply;
+	*ret_fds = fds;
+	fds.count = 0;
+	return 0;
+}
+
+int linux_call(struct platform *platform, struct verb_request *request, const int *fds,
+	size_t fds_count, struct verb_reply *ret_reply, struct fd_list *ret_fds, char *detail)
+{
+	cleanup_fds struct fd_list reply_fds;
+	struct verb_reply reply;
+	int error;
+
+	fd_list_init(&reply_fds);
+	if (platform->lost)
+		return -ENOTCONN;
+	request->magic = VERB_MAGIC;
+	request->sequence = ++platform->sequence;
+	if (fd_send(platform->verbs, request, sizeof(*request), fds, fds_count) < 0)
+		return lose_priv(platform);
+	error = receive_reply(platform, request, &reply, &reply_fds);
+	if (error)
+		return error;
+	if (reply.result < 0) {
+		if (detail)
+			snprintf(detail, PLATFORM_DETAIL_SIZE, "%s", reply.detail);
+		return reply.result;
+	}
+	if (ret_reply)
+		*ret_reply = reply;
+	if (ret_fds) {
+		*ret_fds = reply_fds;
+		reply_fds.count = 0;
+	}
+	return 0;
+}
+
+/* The common shape: a network's name in, nothing out. */
+static int call_with_network(
+	struct platform *platform, enum verb verb, const char *network, char *detail)
+{
+	struct verb_request request = {.verb = verb};
+	int error = text_copy(request.network.network, sizeof(request.network.network), network);
+
+	return error ? error : linux_call(platform, &request, NULL, 0, NULL, NULL, detail);
+}
+
+static int watch_network(struct platform *platform, int index, const char *network)
+{
+	return link_watch_add(platform->links, index, LINK_KIND_BRIDGE, 0, network);
+}
+
+int platform_create_network(
+	struct platform *platform, struct platform_network *network, char *detail)
+{
+	struct verb_request request = {
+		.verb = VERB_CREATE_BRIDGE,
+		.create_bridge =
+			{
+				.mode = (uint8_t)network->mode,
+				.prefix_length = network->subnet.prefix_length,
+				.subnet_address = network->subnet.address.s_addr,
+				.mtu = network->mtu,
+			},
+	};
+	struct verb_reply reply;
+	int error = text_copy(request.create_bridge.network, sizeof(request.create_bridge.network),
+		network->name);
+
+	if (!error)
+		error = linux_call(platform, &request, NULL, 0, &reply, NULL, detail);
+	if (error)
+		return error;
+	bridge_interface_name(platform->instance, network->name, network->bridge);
+	return watch_network(platform, (int)reply.value, network->name);
+}
+
+int platform_destroy_network(struct platform *platform, const char *network, char *detail)
+{
+	int error = call_with_network(platform, VERB_DELETE_BRIDGE, network, detail);
+
+	if (error && error != -ENOENT)
+		return error;
+	link_watch_remove_network(platform->links, network);
+	child_watch_remove(platform->children, network);
+	return 0;
+}
+
+int platform_attach(struct platform *platform, const char *network, uint32_t number,
+	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
+{
+	struct verb_request request = {
+		.verb = VERB_CREATE_TAP,
+		.create_tap = {.number = number, .queues = queues},
+	};
+	cleanup_fds struct fd_list fds;
+	struct verb_reply reply;
+	int error =
+		text_copy(request.create_tap.network, sizeof(request.create_tap.network), network);
+
+	fd_list_init(&fds);
+	if (!error)
+		error = linux_call(platform, &request, NULL, 0, &reply, &fds, detail);
+	if (error)
+		return error;
+	if (fds.count != queues)
+		return -EPROTO;
+	error = link_watch_add(platform->links, (int)reply.value, LINK_KIND_TAP, number, network);
+	if (error)
+		return error;
+	for (size_t i = 0; i < queues; i++)
+		ret_fds[i] = fd_list_take(&fds, i);
+	return 0;
+}
+
+int platform_revoke(struct platform *platform, uint32_t number, char *detail)
+{
+	struct verb_request request = {.verb = VERB_DELETE_TAP, .delete_tap.number = number};
+
+	return linux_call(platform, &request, NULL, 0, NULL, NULL, detail);
+}
+
+void platform_interface_name(uint32_t number, char name[IFNAMSIZ])
+{
+	tap_interface_name(number, name);
+}
+
+int platform_force_buffers(struct platform *platform, const int *sockets, size_t count,
+	uint32_t bytes, uint32_t *ret_bytes, char *detail)
+{
+	struct verb_request request = {.verb = VERB_FORCE_BUFFERS, .force_buffers.bytes = bytes};
+	struct verb_reply reply;
+	int error = linux_call(platform, &request, sockets, count, &reply, NULL, detail);
+
+	if (error)
+		return error;
+	/* The kernel reserves as much again for its bookkeeping and counts it (socket(7)). */
+	*ret_bytes = reply.value / 2;
+	return 0;
+}
+
+int platform_apply_nat(struct platform *platform, char *detail)
+{
+	struct verb_request request = {.verb = VERB_APPLY_NAT};
+
+	return linux_call(platform, &request, NULL, 0, NULL, NULL, detail);
+}
+
+int platform_start_dhcp(struct platform *platform, const char *network, char *detail)
+{
+	struct verb_request request = {.verb = VERB_START_DNSMASQ};
+	cleanup_fds struct fd_list fds;
+	int pidfd, log, error;
+
+	fd_list_init(&fds);
+	error = text_copy(request.network.network, sizeof(request.network.network), network);
+	if (!error)
+		error = linux_call(platform, &request, NULL, 0, NULL, &fds, detail);
+	if (error)
+		return error;
+	pidfd = fd_list_take(&fds, 0);
+	if (pidfd < 0)
+		return -EPROTO;
+	log = fds.count > 1 ? fd_list_take(&fds, 1) : -1;
+	error = child_watch_add(platform->children, network, pidfd, log);
+	if (error)
+		return error;
+	return log < 0 ? 1 : 0;
+}
+
+int platform_stop_dhcp(struct platform *platform, const char *network, char *detail)
+{
+	int error = call_with_network(platform, VERB_STOP_DNSMASQ, network, detail);
+
+	child_watch_remove(platform->children, network);
+	return error == -ESRCH ? 0 : error;
+}
+
+int platform_reload_dhcp(struct platform *platform, const char *network)
+{
+	return child_watch_signal(platform->children, network, SIGHUP);
+}
+
+int platform_visit_links(
+	struct platform *platform, const struct platform_visitor *visitor, void *context)
+{
+	return link_watch_visit(platform->links, visitor, context);
+}
+
+static int handle_timer(sd_event_source *source, uint64_t time_us, void *userdata)
+{
+	struct platform_timer *timer = userdata;
+
+	timer->callback(timer->context);
+	return 0;
+}
+
+int platform_timer_new(struct platform *platform, platform_timer_callback *callback, void *context,
+	struct platform_timer **ret_timer)
+{
+	cleanup_free struct platform_timer *timer = calloc(1, sizeof(*timer));
+	int error;
+
+	if (!timer)
+		return -ENOMEM;
+	timer->callback = callback;
+	timer->context = context;
+	error = sd_event_add_time_relative(
+		platform->event, &timer->source, CLOCK_MONOTONIC, 0, 1000, handle_timer, timer);
+	if (error < 0)
+		return error;
+	sd_event_source_set_enabled(timer->source, SD_EVENT_OFF);
+	*ret_timer = take_ptr(timer);
+	return 0;
+}
+
+void platform_timer_start(struct platform_timer *timer, uint64_t delay_ms)
+{
+	sd_event_source_set_time_relative(timer->source, delay_ms * 1000);
+	sd_event_source_set_enabled(timer->source, SD_EVENT_ONESHOT);
+}
+
+void platform_timer_stop(struct platform_timer *timer)
+{
+	sd_event_source_set_enabled(timer->source, SD_EVENT_OFF);
+}
+
+void platform_timer_free(struct platform_timer *timer)
+{
+	if (!timer)
+		return;
+	sd_event_source_disable_unref(timer->source);
+	free(timer);
+}
+
+void platform_randomize(struct platform *platform, void *bytes, size_t size)
+{
+	/* Requests of up to 256 bytes are never cut short (getrandom(2)). */
+	while (getrandom(bytes, size, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* Nothing is ever said unasked: readable means that priv has gone. */
+static int handle_verbs(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	lose_priv(userdata);
+	return 0;
+}
+
+static int watch_verbs(struct platform *platform)
+{
+	const struct timeval timeout = {.tv_sec = REPLY_TIMEOUT_S};
+	int error;
+
+	if (setsockopt(platform->verbs, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+		setsockopt(platform->verbs, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+		return -errno;
+	error = sd_event_add_io(platform->event, &platform->verbs_source, platform->verbs, EPOLLIN,
+		handle_verbs, platform);
+	return error < 0 ? error : 0;
+}
+
+void platform_close(struct platform *platform)
+{
+	if (!platform)
+		return;
+	child_watch_free(platform->children);
+	nat_watch_free(platform->nat);
+	link_watch_free(platform->links);
+	sd_event_source_disable_unref(platform->verbs_source);
+	sd_event_unref(platform->event);
+	free(platform);
+}
+DEFINE_CLEANUP(struct platform, platform_close)
+
+int platform_open(sd_event *event, uint32_t instance, int verbs, struct platform **ret_platform)
+{
+	cleanup_with(platform_close) struct platform *platform = calloc(1, sizeof(*platform));
+	int error;
+
+	if (!platform)
+		return -ENOMEM;
+	platform->event = sd_event_ref(event);
+	platform->instance = instance;
+	platform->verbs = verbs;
+	platform_set_events(platform, NULL, NULL);
+	error = watch_verbs(platform);
+	if (!error)
+		error = child_watch_new(platform, &platform->children);
+	if (!error)
+		error = link_watch_new(platform, &platform->links);
+	if (!error)
+		error = nat_watch_new(platform, &platform->nat);
+	if (error)
+		return error;
+	*ret_platform = take_ptr(platform);
+	return 0;
+}

@@ -1,0 +1,16 @@
+/*
+ * Opening the Linux platform; what it does then is platform.h's.
+ */
+#pragma once
+
+#include "broker/platform.h"
+
+#include <systemd/sd-event.h>
+
+/*
+ * verbs is the socket to priv. It stays open until the process ends: priv takes its end for the
+ * front's death. The loop ends with -ENOTCONN when priv is gone. instance is that of our links.
+ * Negative errno.
+ */
+int platform_open(sd_event *event, uint32_t instance, int verbs, struct platform **ret_platform);
+void platform_close(struct platform *platform);

@@ -1,0 +1,124 @@
+/*
+ * The broker's platform seam: everything the registry wants from the system under it. One .c family
+ * per system, chosen by meson (platform-linux.c and its neighbours), and platform-fake.c, with
+ * which the registry runs in unit tests without any privilege.
+ *
+ * Calls return 0 or negative errno; those with a detail fill it (PLATFORM_DETAIL_SIZE bytes) with
+ * what failed when they fail. They may block shortly, on the privileged part and never on a peer.
+ * Events are called from the loop only, never from inside a call.
+ */
+#pragma once
+
+#include "broker/subnet.h"
+#include "priv/names.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PLATFORM_DETAIL_SIZE 160
+#define PLATFORM_QUEUES_MAX  8
+
+struct platform;
+
+/* A network as the kernel has it. */
+struct platform_network {
+	char name[NETWORK_NAME_SIZE];
+	enum network_mode mode;
+	struct ipv4_subnet subnet;
+	uint32_t mtu;
+	char bridge[IFNAMSIZ];
+};
+
+/* An interface as the kernel has it. */
+struct platform_interface {
+	uint32_t number;
+	char network[NETWORK_NAME_SIZE];
+	const char *tampering; /* what its holder did to it ("its address was changed"), or NULL */
+};
+
+/* What happens without being asked for. */
+struct platform_events {
+	/* The holder of an interface did what only an attacker does: take it away. */
+	void (*interface_tampered)(void *context, uint32_t number, const char *tampering);
+	/* The last holder closed it, or it was revoked. */
+	void (*interface_gone)(void *context, uint32_t number);
+	/* Somebody else removed a network's bridge. */
+	void (*network_gone)(void *context, const char *network);
+	/* The NAT rules have gone, or the host's routes are others now. */
+	void (*nat_stale)(void *context, const char *reason);
+	/* A line of the network's DHCP and DNS server. */
+	void (*dhcp_line)(void *context, const char *network, const char *line);
+	/* That server has ended. */
+	void (*dhcp_ended)(void *context, const char *network);
+};
+
+/* From now on events go there; the table stays the caller's. Before, they are lost. */
+void platform_set_events(
+	struct platform *platform, const struct platform_events *events, void *context);
+
+/* Visits what there is of ours: networks first. Called once, before the loop. */
+struct platform_visitor {
+	/* A subnet with prefix length 0 is a bridge that was never finished. */
+	void (*network)(void *context, const struct platform_network *network);
+	void (*interface)(void *context, const struct platform_interface *interface);
+};
+int platform_visit_links(
+	struct platform *platform, const struct platform_visitor *visitor, void *context);
+
+/* Adds every address and route of the host to uses. */
+int platform_list_uses(struct platform *platform, struct subnet_uses *uses);
+
+/* Makes the bridge and fills in network->bridge. -EADDRINUSE: the subnet is taken. */
+int platform_create_network(
+	struct platform *platform, struct platform_network *network, char *detail);
+
+/* Removes the bridge and its DHCP server. Not being there is no error. */
+int platform_destroy_network(struct platform *platform, const char *network, char *detail);
+
+/*
+ * Makes an interface with queues (1 to PLATFORM_QUEUES_MAX) queues. ret_fds are the caller's, one a
+ * queue; its life is theirs. -EEXIST: the number is in use.
+ */
+int platform_attach(struct platform *platform, const char *network, uint32_t number,
+	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);
+
+/* Takes an interface away from its holder. interface_gone follows. */
+int platform_revoke(struct platform *platform, uint32_t number, char *detail);
+
+/* How an interface is called on this system, into name (IFNAMSIZ bytes). */
+void platform_interface_name(uint32_t number, char name[IFNAMSIZ]);
+
+/*
+ * Makes the buffers of AF_UNIX sockets, which stay the caller's, bytes large. *ret_bytes is what
+ * the smallest became. -EINVAL: one of them is no AF_UNIX socket.
+ */
+int platform_force_buffers(struct platform *platform, const int *sockets, size_t count,
+	uint32_t bytes, uint32_t *ret_bytes, char *detail);
+
+/* Makes the NAT rules what the networks in the kernel ask for. */
+int platform_apply_nat(struct platform *platform, char *detail);
+
+/* Starts the network's DHCP and DNS server. Returns 1 when it served already, 0 when it has just
+ * been started and will say so in a line. */
+int platform_start_dhcp(struct platform *platform, const char *network, char *detail);
+
+/* Ends it; no dhcp_ended follows. Not running is no error. */
+int platform_stop_dhcp(struct platform *platform, const char *network, char *detail);
+
+/* Has it read its hosts file again. It must have said that it serves. */
+int platform_reload_dhcp(struct platform *platform, const char *network);
+
+/* A timer that calls back once a start, from the loop. */
+struct platform_timer;
+typedef void platform_timer_callback(void *context);
+int platform_timer_new(struct platform *platform, platform_timer_callback *callback, void *context,
+	struct platform_timer **ret_timer);
+/* Starts it (anew). */
+void platform_timer_start(struct platform_timer *timer, uint64_t delay_ms);
+void platform_timer_stop(struct platform_timer *timer);
+/* NULL is allowed. */
+void platform_timer_free(struct platform_timer *timer);
+
+/* Unpredictable bytes. */
+void platform_randomize(struct platform *platform, void *bytes, size_t size);

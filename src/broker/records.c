@@ -1,0 +1,415 @@
+#include "broker/records.h"
+
+#include "broker/durable.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define INTERFACE_DIGITS 8
+
+struct records {
+	int state_networks;
+	int runtime_networks;
+	int runtime_interfaces;
+};
+
+static int open_below(const char *parent, const char *name, int *ret_fd)
+{
+	cleanup_fd int parent_fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = -1;
+
+	if (parent_fd < 0)
+		return -errno;
+	if (mkdirat(parent_fd, name, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+void records_close(struct records *records)
+{
+	if (!records)
+		return;
+	fd_close(records->state_networks);
+	fd_close(records->runtime_networks);
+	fd_close(records->runtime_interfaces);
+	free(records);
+}
+DEFINE_CLEANUP(struct records, records_close)
+
+int records_open(
+	const char *state_directory, const char *runtime_directory, struct records **ret_records)
+{
+	cleanup_with(records_close) struct records *records = malloc(sizeof(*records));
+	int error;
+
+	if (!records)
+		return -ENOMEM;
+	*records = (struct records){-1, -1, -1};
+	error = open_below(state_directory, "networks", &records->state_networks);
+	if (!error)
+		error = open_below(runtime_directory, "networks", &records->runtime_networks);
+	if (!error)
+		error = open_below(runtime_directory, "interfaces", &records->runtime_interfaces);
+	if (error)
+		return error;
+	*ret_records = take_ptr(records);
+	return 0;
+}
+
+/* File names: network names are safe in paths (network_name_is_valid()). */
+struct file_name {
+	char text[DURABLE_NAME_SIZE];
+};
+
+static struct file_name network_file(const char *network, const char *suffix)
+{
+	struct file_name name;
+
+	snprintf(name.text, sizeof(name.text), "%.*s%s", NETWORK_NAME_SIZE - 1, network, suffix);
+	return name;
+}
+
+static struct file_name interface_file(uint32_t number)
+{
+	struct file_name name;
+
+	snprintf(name.text, sizeof(name.text), "%0*x.json", INTERFACE_DIGITS, number);
+	return name;
+}
+
+/* Readers of one member each; false when it is missing or wrong. */
+static bool get_subnet(const json_t *object, const char *key, struct ipv4_subnet *ret_subnet)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text && text_to_ipv4_subnet(text, ret_subnet) == 0;
+}
+
+static bool get_address(const json_t *object, const char *key, struct in_addr *ret_address)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text && text_to_ipv4(text, ret_address) == 0;
+}
+
+static bool get_mac(const json_t *object, const char *key, struct mac *ret_mac)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text && text_to_mac(text, ret_mac) == 0;
+}
+
+static bool get_uint32(const json_t *object, const char *key, uint32_t *ret_value)
+{
+	const json_t *value = json_object_get(object, key);
+
+	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
+		json_integer_value(value) > UINT32_MAX)
+		return false;
+	*ret_value = (uint32_t)json_integer_value(value);
+	return true;
+}
+
+static bool get_text(const json_t *object, const char *key, char *text, size_t size)
+{
+	const char *value = json_string_value(json_object_get(object, key));
+
+	return value && text_copy(text, size, value) == 0;
+}
+
+/* Writers of one member each. */
+static json_t *make_subnet(struct ipv4_subnet subnet)
+{
+	char text[SUBNET_TEXT_SIZE];
+
+	ipv4_subnet_to_text(subnet, text);
+	return json_string(text);
+}
+
+static json_t *make_mac(struct mac mac)
+{
+	char text[MAC_TEXT_SIZE];
+
+	mac_to_text(mac, text);
+	return json_string(text);
+}
+
+static json_t *make_uuid(struct uuid uuid)
+{
+	char text[UUID_TEXT_SIZE];
+
+	uuid_to_text(uuid, text);
+	return json_string(text);
+}
+
+static json_t *make_address(struct in_addr address)
+{
+	char text[INET_ADDRSTRLEN];
+
+	inet_ntop(AF_INET, &address, text, sizeof(text));
+	return json_string(text);
+}
+
+/* -EBADMSG, with the file out of the way of the next start. */
+static int set_aside(int directory, const char *name)
+{
+	durable_set_aside(directory, name);
+	return -EBADMSG;
+}
+
+static int write_object(int directory, struct file_name name, json_t *stolen)
+{
+	cleanup_json json_t *object = stolen;
+
+	return object ? durable_write_json(directory, name.text, object) : -ENOMEM;
+}
+
+static int read_object(int directory, struct file_name name, json_t **ret_object)
+{
+	int error = durable_read_json(directory, name.text, ret_object);
+
+	return error == -EBADMSG ? set_aside(directory, name.text) : error;
+}
+
+static json_t *encode_reservations(const struct network_memory *memory)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; list && i < memory->reservations.count; i++) {
+		const struct reservation *entry = &memory->reservations.entries[i];
+
+		json_array_append_new(list,
+			json_pack("{s:o, s:o}", "mac", make_mac(entry->mac), "address",
+				make_address(ipv4_subnet_host(memory->subnet, entry->offset))));
+	}
+	return list;
+}
+
+int records_save_memory(
+	struct records *records, const char *network, const struct network_memory *memory)
+{
+	if (!memory->has_subnet)
+		return -EINVAL;
+	return write_object(records->state_networks, network_file(network, ".json"),
+		json_pack("{s:o, s:o}", "subnet", make_subnet(memory->subnet), "reservations",
+			encode_reservations(memory)));
+}
+
+static bool decode_reservation(struct network_memory *memory, const json_t *value)
+{
+	struct in_addr address;
+	struct mac mac;
+
+	if (!get_mac(value, "mac", &mac) || !get_address(value, "address", &address) ||
+		!ipv4_subnet_contains(memory->subnet, address))
+		return false;
+	return reservations_add(&memory->reservations, mac,
+		       ntohl(address.s_addr) - ntohl(memory->subnet.address.s_addr)) == 0;
+}
+
+static bool decode_memory(const json_t *object, struct network_memory *memory)
+{
+	const json_t *list = json_object_get(object, "reservations");
+	const json_t *value;
+	size_t index;
+
+	if (!get_subnet(object, "subnet", &memory->subnet) || !json_is_array(list))
+		return false;
+	memory->has_subnet = true;
+	json_array_foreach(list, index, value)
+	{
+		if (!decode_reservation(memory, value))
+			return false;
+	}
+	return true;
+}
+
+int records_load_memory(
+	struct records *records, const char *network, struct network_memory *ret_memory)
+{
+	struct file_name name = network_file(network, ".json");
+	struct network_memory memory = {0};
+	cleanup_json json_t *object = NULL;
+	int error = read_object(records->state_networks, name, &object);
+
+	if (error)
+		return error;
+	if (!decode_memory(object, &memory)) {
+		reservations_done(&memory.reservations);
+		return set_aside(records->state_networks, name.text);
+	}
+	*ret_memory = memory;
+	return 0;
+}
+
+int records_save_network(
+	struct records *records, const char *network, const struct network_record *record)
+{
+	return write_object(records->runtime_networks, network_file(network, ".json"),
+		json_pack("{s:s, s:o, s:I}", "mode", network_mode_to_text(record->mode), "subnet",
+			make_subnet(record->subnet), "uid", (json_int_t)record->uid));
+}
+
+int records_remove_network(struct records *records, const char *network)
+{
+	int hosts_error =
+		durable_remove(records->runtime_networks, network_file(network, ".hosts").text);
+	int error = durable_remove(records->runtime_networks, network_file(network, ".json").text);
+
+	return error ? error : hosts_error;
+}
+
+int records_save_interface(
+	struct records *records, uint32_t number, const struct interface_record *record)
+{
+	return write_object(records->runtime_interfaces, interface_file(number),
+		json_pack("{s:s, s:I, s:o, s:o, s:o, s:s, s:I}", "network", record->network, "uid",
+			(json_int_t)record->uid, "mac", make_mac(record->mac), "interfaceId",
+			make_uuid(record->interface_id), "address", make_address(record->address),
+			"hostname", record->hostname, "queues", (json_int_t)record->queues));
+}
+
+static bool decode_interface(const json_t *object, struct interface_record *record)
+{
+	char uuid[UUID_TEXT_SIZE];
+
+	return get_text(object, "network", record->network, sizeof(record->network)) &&
+	       network_name_is_valid(record->network) && get_uint32(object, "uid", &record->uid) &&
+	       get_mac(object, "mac", &record->mac) &&
+	       get_text(object, "interfaceId", uuid, sizeof(uuid)) &&
+	       text_to_uuid(uuid, &record->interface_id) == 0 &&
+	       get_address(object, "address", &record->address) &&
+	       get_text(object, "hostname", record->hostname, sizeof(record->hostname)) &&
+	       (!*record->hostname || hostname_is_valid(record->hostname)) &&
+	       get_uint32(object, "queues", &record->queues);
+}
+
+int records_load_interface(
+	struct records *records, uint32_t number, struct interface_record *ret_record)
+{
+	struct file_name name = interface_file(number);
+	struct interface_record record = {0};
+	cleanup_json json_t *object = NULL;
+	int error = read_object(records->runtime_interfaces, name, &object);
+
+	if (error)
+		return error;
+	if (!decode_interface(object, &record))
+		return set_aside(records->runtime_interfaces, name.text);
+	*ret_record = record;
+	return 0;
+}
+
+int records_remove_interface(struct records *records, uint32_t number)
+{
+	return durable_remove(records->runtime_interfaces, interface_file(number).text);
+}
+
+int records_save_hosts(struct records *records, const char *network, const char *text)
+{
+	return durable_write(records->runtime_networks, network_file(network, ".hosts").text, text,
+		strlen(text), 0600);
+}
+
+/* Splits "NAME.SUFFIX"; false when the suffix is another. */
+static bool split_file_name(const char *file, const char *suffix, char *stem, size_t size)
+{
+	size_t length = strlen(file), suffix_length = strlen(suffix);
+
+	if (length <= suffix_length || length - suffix_length >= size ||
+		strcmp(file + length - suffix_length, suffix) != 0)
+		return false;
+	memcpy(stem, file, length - suffix_length);
+	stem[length - suffix_length] = '\0';
+	return true;
+}
+
+/* Calls visit for every file; it returns how many records it removed, or negative errno. */
+static int visit_files(int directory, int (*visit)(void *context, const char *file), void *context)
+{
+	/* A descriptor of its own: readdir() moves the position of the one it is given. */
+	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	int result = stream ? 0 : -errno;
+
+	if (!stream) {
+		fd_close(fd);
+		return result;
+	}
+	for (struct dirent *entry; result >= 0 && (entry = readdir(stream));) {
+		int removed = visit(context, entry->d_name);
+
+		result = removed < 0 ? removed : result + removed;
+	}
+	closedir(stream);
+	return result;
+}
+
+struct sweep {
+	struct records *records;
+	bool (*keep_network)(void *context, const char *network);
+	bool (*keep_interface)(void *context, uint32_t number);
+	void *context;
+};
+
+static int sweep_network_file(void *context, const char *file)
+{
+	struct sweep *sweep = context;
+	char stem[DURABLE_NAME_SIZE];
+	int error;
+
+	if (split_file_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
+		return durable_remove(sweep->records->runtime_networks, file);
+	if (split_file_name(file, ".hosts", stem, sizeof(stem)) &&
+		!sweep->keep_network(sweep->context, stem))
+		return durable_remove(sweep->records->runtime_networks, file);
+	if (!split_file_name(file, ".json", stem, sizeof(stem)) ||
+		sweep->keep_network(sweep->context, stem))
+		return 0;
+	error = durable_remove(sweep->records->runtime_networks, file);
+	return error ? error : 1;
+}
+
+int records_sweep_networks(
+	struct records *records, bool (*keep)(void *context, const char *network), void *context)
+{
+	struct sweep sweep = {.records = records, .keep_network = keep, .context = context};
+
+	return visit_files(records->runtime_networks, sweep_network_file, &sweep);
+}
+
+static int sweep_interface_file(void *context, const char *file)
+{
+	struct sweep *sweep = context;
+	char stem[DURABLE_NAME_SIZE];
+	char *end;
+	uint32_t number;
+	int error;
+
+	if (split_file_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
+		return durable_remove(sweep->records->runtime_interfaces, file);
+	if (!split_file_name(file, ".json", stem, sizeof(stem)))
+		return 0;
+	number = (uint32_t)strtoul(stem, &end, 16);
+	if (strlen(stem) == INTERFACE_DIGITS && !*end &&
+		sweep->keep_interface(sweep->context, number))
+		return 0;
+	error = durable_remove(sweep->records->runtime_interfaces, file);
+	return error ? error : 1;
+}
+
+int records_sweep_interfaces(
+	struct records *records, bool (*keep)(void *context, uint32_t number), void *context)
+{
+	struct sweep sweep = {.records = records, .keep_interface = keep, .context = context};
+
+	return visit_files(records->runtime_interfaces, sweep_interface_file, &sweep);
+}

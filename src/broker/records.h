@@ -1,0 +1,86 @@
+/*
+ * What the kernel cannot hold for us, as small JSON files.
+ *
+ *     STATE/networks/NAME.json          subnet and reservations; outlives the network
+ *     RUNTIME/networks/NAME.json        a running network
+ *     RUNTIME/networks/NAME.hosts       its reservations in dnsmasq's words
+ *     RUNTIME/interfaces/NUMBER.json    a live interface
+ *
+ * A record is written whole or not at all and is on the disk when the call returns; it is written
+ * before the kernel object it describes, and removed after that has gone.
+ */
+#pragma once
+
+#include "broker/reservations.h"
+#include "priv/names.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct records;
+
+/* What outlives a network. */
+struct network_memory {
+	bool has_subnet;
+	struct ipv4_subnet subnet;
+	struct reservations reservations; /* owned */
+};
+
+/* A running network. */
+struct network_record {
+	enum network_mode mode;
+	struct ipv4_subnet subnet;
+	uid_t uid; /* who had it made */
+};
+
+/* A live interface. */
+struct interface_record {
+	char network[NETWORK_NAME_SIZE];
+	uid_t uid; /* its owner */
+	struct mac mac;
+	struct uuid interface_id;
+	struct in_addr address;
+	char hostname[HOSTNAME_SIZE]; /* empty: none */
+	uint32_t queues;
+};
+
+#define RECORDS_OWNER_UNKNOWN ((uid_t)-1)
+
+/*
+ * Opens both directories, which belong to the caller's user, and makes what is missing below them.
+ * Negative errno.
+ */
+int records_open(
+	const char *state_directory, const char *runtime_directory, struct records **ret_records);
+void records_close(struct records *records);
+
+/* All of these: 0 or negative errno. Nothing recorded is -ENOENT. A record that cannot be
+ * understood is renamed to NAME.json.corrupt and reported as -EBADMSG. */
+
+int records_save_memory(
+	struct records *records, const char *network, const struct network_memory *memory);
+/* ret_memory->reservations is the caller's to release. */
+int records_load_memory(
+	struct records *records, const char *network, struct network_memory *ret_memory);
+
+int records_save_network(
+	struct records *records, const char *network, const struct network_record *record);
+/* Its hosts file goes with it. Not being there is no error. */
+int records_remove_network(struct records *records, const char *network);
+
+int records_save_interface(
+	struct records *records, uint32_t number, const struct interface_record *record);
+int records_load_interface(
+	struct records *records, uint32_t number, struct interface_record *ret_record);
+/* Not being there is no error. */
+int records_remove_interface(struct records *records, uint32_t number);
+
+/* dnsmasq's hosts file; text is the whole of it. */
+int records_save_hosts(struct records *records, const char *network, const char *text);
+
+/* Removes the runtime records for which keep answers false, and unfinished writes. Returns how many
+ * records were removed, or negative errno. */
+int records_sweep_networks(
+	struct records *records, bool (*keep)(void *context, const char *network), void *context);
+int records_sweep_interfaces(
+	struct records *records, bool (*keep)(void *context, uint32_t number), void *context);

@@ -1,0 +1,29 @@
+/*
+ * Directories of the broker and the instance file. Root works here inside directories of another
+ * user, so no path is followed twice and no link at all.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Writes the message and returns result. */
+int setup_fail(char *error, int result, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * All of these: 0 or negative errno with error (SETUP_ERROR_SIZE bytes) filled in. Only the last
+ * part of a path is made. ret_fd is the caller's.
+ */
+
+/* Root's, mode 0755, with networks and interfaces in it, the front's alone. One that exists must be
+ * root's and nobody else's to write in. */
+int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error);
+
+/* The front's alone. One that exists must be the front's, or root's and empty but for what a
+ * broker leaves there. */
+int setup_state_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error);
+
+/* The number in the file "instance" of the state directory; drawn and written durably if there is
+ * none. */
+int setup_read_instance(int state, uint32_t *ret_instance, char *error);

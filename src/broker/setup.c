@@ -1,0 +1,205 @@
+#include "broker/setup.h"
+
+#include "base/cleanup.h"
+#include "base/text.h"
+#include "broker/setup-files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+
+/* A broker that was told to end may need some seconds to take unused networks away. */
+#define LOCK_PATIENCE_MS 12000
+#define LOCK_POLL_MS     20
+
+void setup_init(struct setup *setup)
+{
+	*setup = (struct setup){.lock = -1, .listen_fd = -1};
+}
+
+void setup_done(struct setup *setup)
+{
+	if (*setup->socket_path)
+		unlink(setup->socket_path);
+	fd_close(take_fd(&setup->listen_fd));
+	fd_close(take_fd(&setup->lock));
+}
+
+static int find_user(struct setup *setup, const char *name, char *error)
+{
+	const struct passwd *user = getpwnam(name ? name : "vmnet-broker");
+
+	if (!user && !name)
+		user = getpwnam("nobody");
+	if (!user)
+		return setup_fail(error, -ENOENT,
+			"user \"%s\" does not exist; --user names the one the broker runs as",
+			name ? name : "nobody");
+	if (user->pw_uid == 0)
+		return setup_fail(error, -EINVAL,
+			"--user %s: the broker's front must not run as root", user->pw_name);
+	setup->uid = user->pw_uid;
+	setup->gid = user->pw_gid;
+	return text_copy(setup->user_name, sizeof(setup->user_name), user->pw_name);
+}
+
+static int find_group(const char *name, gid_t *ret_gid, char *error)
+{
+	const struct group *group = getgrnam(name ? name : "vmnet");
+
+	if (!group && name)
+		return setup_fail(error, -ENOENT,
+			"group \"%s\" does not exist; --group names the one that may use the "
+			"broker",
+			name);
+	*ret_gid = group ? group->gr_gid : 0;
+	return 0;
+}
+
+static int make_path(const char *directory, struct sockaddr_un *ret_address, char *error)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", directory);
+
+	if ((size_t)length >= sizeof(address.sun_path))
+		return setup_fail(error, -ENAMETOOLONG,
+			"the socket's path %s/socket has %d bytes, and %zu are possible; choose a "
+			"shorter --runtime-dir",
+			directory, length, sizeof(address.sun_path) - 1);
+	*ret_address = address;
+	return 0;
+}
+
+/* Whether somebody serves there. */
+static bool is_served(const struct sockaddr_un *address)
+{
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	/* A full queue is a served one. */
+	return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+				  errno == EAGAIN);
+}
+
+static int fail_served(char *error, const char *path)
+{
+	return setup_fail(error, -EADDRINUSE,
+		"another broker serves on %s; use that one, or choose another --runtime-dir", path);
+}
+
+/*
+ * One broker a runtime directory. One that serves no more is about to let go of the lock; one that
+ * serves will not.
+ */
+static int take_lock(
+	struct setup *setup, int runtime, const struct sockaddr_un *address, char *error)
+{
+	setup->lock = openat(runtime, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (setup->lock < 0) {
+		int failure = -errno;
+
+		return setup_fail(error, failure, "%s could not be locked: %s", address->sun_path,
+			strerror(-failure));
+	}
+	for (int waited_ms = 0; flock(setup->lock, LOCK_EX | LOCK_NB) < 0;
+		waited_ms += LOCK_POLL_MS) {
+		if (is_served(address) || waited_ms >= LOCK_PATIENCE_MS)
+			return fail_served(error, address->sun_path);
+		poll(NULL, 0, LOCK_POLL_MS);
+	}
+	return 0;
+}
+
+static int bind_socket(int fd, const struct sockaddr_un *address, gid_t gid)
+{
+	/* The file's mode is that of the fd but for the umask's bits, so it is never another. */
+	mode_t mask = umask(0);
+	int result = fchmod(fd, 0660) < 0 || bind(fd, (const struct sockaddr *)address,
+						     sizeof(*address)) < 0
+			     ? -errno
+			     : 0;
+
+	umask(mask);
+	if (!result && chown(address->sun_path, 0, gid) < 0)
+		result = -errno;
+	if (!result && listen(fd, SOMAXCONN) < 0)
+		result = -errno;
+	return result;
+}
+
+static int open_socket(
+	struct setup *setup, const struct sockaddr_un *address, gid_t gid, char *error)
+{
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int failure;
+
+	if (is_served(address))
+		return fail_served(error, address->sun_path);
+	/* What a dead broker left. */
+	unlink(address->sun_path);
+	failure = fd < 0 ? -errno : bind_socket(fd, address, gid);
+	if (failure)
+		return setup_fail(error, failure, "socket %s could not be made: %s",
+			address->sun_path, strerror(-failure));
+	setup->listen_fd = take_fd(&fd);
+	return text_copy(setup->socket_path, sizeof(setup->socket_path), address->sun_path);
+}
+
+/* 1 when systemd passed the socket, 0 when not. */
+static int take_passed_socket(struct setup *setup, char *error)
+{
+	int count = sd_listen_fds(1);
+
+	if (count == 0)
+		return 0;
+	if (count != 1 || sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
+		return setup_fail(error, -EINVAL,
+			"%d sockets were passed; one listening AF_UNIX stream socket is needed",
+			count);
+	setup->listen_fd = SD_LISTEN_FDS_START;
+	return 1;
+}
+
+static int prepare_socket(
+	struct setup *setup, const struct sockaddr_un *address, gid_t gid, int runtime, char *error)
+{
+	int result = take_lock(setup, runtime, address, error);
+
+	if (!result)
+		result = take_passed_socket(setup, error);
+	if (result == 0)
+		result = open_socket(setup, address, gid, error);
+	return result < 0 ? result : 0;
+}
+
+int setup_prepare(struct setup *setup, const struct setup_options *options, char *error)
+{
+	cleanup_fd int runtime = -1;
+	cleanup_fd int state = -1;
+	struct sockaddr_un address = {0};
+	gid_t gid = 0;
+	int result = find_user(setup, options->user_name, error);
+
+	if (!result)
+		result = find_group(options->group_name, &gid, error);
+	if (!result)
+		result = make_path(options->runtime_directory, &address, error);
+	if (!result)
+		result = setup_runtime_directory(
+			options->runtime_directory, setup->uid, setup->gid, &runtime, error);
+	if (!result)
+		result = prepare_socket(setup, &address, gid, runtime, error);
+	if (!result)
+		result = setup_state_directory(
+			options->state_directory, setup->uid, setup->gid, &state, error);
+	if (!result)
+		result = setup_read_instance(state, &setup->instance, error);
+	return result;
+}

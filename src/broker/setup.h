@@ -1,0 +1,40 @@
+/*
+ * What has to be there before privileges are trimmed: directories, the lock, the instance and the
+ * listening socket.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SETUP_ERROR_SIZE 512
+
+struct setup_options {
+	const char *runtime_directory;
+	const char *state_directory;
+	const char *user_name;  /* NULL: vmnet-broker if it exists, else nobody */
+	const char *group_name; /* NULL: vmnet if it exists, else root's */
+};
+
+struct setup {
+	uid_t uid; /* the front's */
+	gid_t gid;
+	char user_name[64];
+	uint32_t instance;
+	int lock; /* on the runtime directory, held as long as it is open */
+	int listen_fd;
+	char socket_path[108]; /* to be removed at the end; empty when systemd owns the socket */
+};
+
+/* An empty one, for setup_done(). */
+void setup_init(struct setup *setup);
+
+/*
+ * Makes all of it, as root. On failure returns negative errno, and error (SETUP_ERROR_SIZE bytes)
+ * says what to do; setup_done() is due in either case.
+ */
+int setup_prepare(struct setup *setup, const struct setup_options *options, char *error);
+
+/* Removes the socket and closes the fds. */
+void setup_done(struct setup *setup);
