@@ -1,0 +1,207 @@
+#include "helper/helper-options.h"
+
+#include "base/cleanup.h"
+#include "helper/socket-server.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+static int refuse(char *error, const char *text)
+{
+	snprintf(error, OPTIONS_ERROR_SIZE, "%s", text);
+	return -EINVAL;
+}
+
+static int parse_fd(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+	uint32_t fd;
+
+	if (text_to_uint32(argument, 0, INT_MAX, &fd) < 0)
+		return refuse(error, "the number of an inherited file descriptor is needed");
+	if (fd == STDOUT_FILENO || fd == STDERR_FILENO)
+		return refuse(error, "it is the helper's output; use another descriptor");
+	options->fd = (int)fd;
+	return 0;
+}
+
+static int parse_socket(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (!*argument)
+		return refuse(error, "a path is needed");
+	if (strlen(argument) > SOCKET_SERVER_PATH_MAX)
+		return refuse(error, "a socket's path has at most 107 bytes; use a shorter one");
+	options->socket_path = argument;
+	return 0;
+}
+
+static int parse_interface_id(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (text_to_uuid(argument, &options->interface_id) < 0)
+		return refuse(error, "a UUID is needed; uuidgen makes one");
+	options->has_interface_id = true;
+	return 0;
+}
+
+static int parse_operation_mode(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (strcmp(argument, "bridged") == 0)
+		return refuse(error, "bridged is not available yet; use shared or host");
+	if (strcmp(argument, "shared") != 0 && strcmp(argument, "host") != 0)
+		return refuse(error, "one of shared, host");
+	options->mode_was_named = true;
+	if (options->network_was_named)
+		return 0;
+	return text_copy(options->network, sizeof(options->network), argument);
+}
+
+static int parse_network(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (!network_name_is_valid(argument))
+		return refuse(error, "1 to 32 letters, digits, \".\", \"-\", \"_\", the first a "
+				     "letter or digit");
+	options->network_was_named = true;
+	return text_copy(options->network, sizeof(options->network), argument);
+}
+
+static int parse_mac(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (text_to_mac(argument, &options->mac) < 0 || !mac_is_unicast(options->mac))
+		return refuse(error, "a unicast MAC like 52:54:00:12:34:56 is needed");
+	options->has_mac = true;
+	return 0;
+}
+
+static int parse_hostname(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (!hostname_is_valid(argument))
+		return refuse(error, "1 to 63 letters, digits and inner hyphens");
+	return text_copy(options->hostname, sizeof(options->hostname), argument);
+}
+
+static int parse_stats_interval(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (text_to_uint32(argument, 1, INT_MAX, &options->stats_interval_seconds) < 0)
+		return refuse(error, "a whole number of seconds, at least 1, is needed");
+	return 0;
+}
+
+static int parse_verbose(void *context, const char *argument, char *error)
+{
+	((struct helper_options *)context)->is_verbose = true;
+	return 0;
+}
+
+static int parse_version(void *context, const char *argument, char *error)
+{
+	((struct helper_options *)context)->action = HELPER_PRINT_VERSION;
+	return 0;
+}
+
+static int parse_help(void *context, const char *argument, char *error)
+{
+	((struct helper_options *)context)->action = HELPER_PRINT_HELP;
+	return 0;
+}
+
+static int parse_list(void *context, const char *argument, char *error)
+{
+	((struct helper_options *)context)->action = HELPER_LIST_SHARED_INTERFACES;
+	return 0;
+}
+
+static int parse_not_available(void *context, const char *argument, char *error)
+{
+	return refuse(error, "not available yet; leave it out");
+}
+
+/* Options without help are the original's that this helper does not have yet. */
+static const struct option_entry option_table[] = {
+	{"fd", 'f', "FD", "inherited connected datagram socket of the VM", parse_fd},
+	{"socket", 's', "PATH", "make a datagram socket at PATH for the VM", parse_socket},
+	{"network", 0, "NAME", "network to join", parse_network},
+	{"operation-mode", 0, "MODE", "network shared (the default) or host", parse_operation_mode},
+	{"interface-id", 'i', "UUID", "the same id gets the same MAC again", parse_interface_id},
+	{"mac", 0, "MAC", "the VM's MAC", parse_mac},
+	{"hostname", 0, "NAME", "the VM's DNS name", parse_hostname},
+	{"stats-interval", 0, "SECONDS", "log counters that often", parse_stats_interval},
+	{"list-shared-interfaces", 0, NULL, "list what bridged mode may use: nothing yet",
+		parse_list},
+	{"verbose", 'v', NULL, "log more", parse_verbose},
+	{"version", 0, NULL, "print version and commit", parse_version},
+	{"help", 'h', NULL, "print this", parse_help},
+	{"shared-interface", 0, "NAME", NULL, parse_not_available},
+	{"start-address", 0, "ADDRESS", NULL, parse_not_available},
+	{"end-address", 0, "ADDRESS", NULL, parse_not_available},
+	{"subnet-mask", 0, "MASK", NULL, parse_not_available},
+	{"enable-isolation", 0, NULL, NULL, parse_not_available},
+	{"enable-tso", 0, NULL, NULL, parse_not_available},
+	{"enable-checksum-offload", 0, NULL, NULL, parse_not_available},
+};
+
+/* Each call ends at a positional argument, which is then the next call's argv[0]. */
+static int parse_all(int argc, char **argv, struct helper_options *options, char *error)
+{
+	int index = 0;
+
+	do {
+		int taken;
+		int result = options_parse(option_table, array_length(option_table), argc - index,
+			argv + index, options, error, &taken);
+
+		if (result < 0)
+			return result;
+		index += taken;
+	} while (index < argc && strcmp(argv[index - 1], "--") != 0);
+	return 0;
+}
+
+static int check_conflicts(const struct helper_options *options, char *error)
+{
+	bool has_fd = options->fd >= 0;
+	bool has_socket = options->socket_path != NULL;
+
+	if (options->network_was_named && options->mode_was_named)
+		return refuse(error, "--network and --operation-mode exclude each other: a network "
+				     "has its mode; leave one out");
+	if (has_fd && has_socket)
+		return refuse(error, "--fd and --socket exclude each other; leave one out");
+	if (!has_fd && !has_socket)
+		return refuse(
+			error, "one of --fd and --socket is needed; --help lists all options");
+	return 0;
+}
+
+int helper_options_parse(int argc, char **argv, struct helper_options *ret_options, char *error)
+{
+	struct helper_options options = {.action = HELPER_RUN, .fd = -1, .network = "shared"};
+	int result = parse_all(argc, argv, &options, error);
+
+	if (result == 0 && options.action == HELPER_RUN)
+		result = check_conflicts(&options, error);
+	if (result == 0)
+		*ret_options = options;
+	return result;
+}
+
+void helper_options_print_help(FILE *file)
+{
+	options_print_help(file, "vmnet-helper (--fd FD | --socket PATH) [OPTION]...", option_table,
+		array_length(option_table));
+}

@@ -1,0 +1,44 @@
+/*
+ * vmnet-helper's command line: the original's options, checked before anything is done.
+ */
+#pragma once
+
+#include "base/options.h"
+#include "base/text.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum helper_action {
+	HELPER_RUN,
+	HELPER_PRINT_HELP,
+	HELPER_PRINT_VERSION,
+	HELPER_LIST_SHARED_INTERFACES,
+};
+
+/* Texts without a buffer point into argv. */
+struct helper_options {
+	enum helper_action action;
+	int fd;                  /* -1: none given */
+	const char *socket_path; /* NULL: none given */
+	char network[NETWORK_NAME_SIZE];
+	bool network_was_named; /* by --network, not by --operation-mode or default */
+	bool mode_was_named;
+	bool has_interface_id;
+	struct uuid interface_id;
+	bool has_mac;
+	struct mac mac;
+	char hostname[HOSTNAME_SIZE];    /* empty: none given */
+	uint32_t stats_interval_seconds; /* 0: no stats */
+	bool is_verbose;
+};
+
+/*
+ * Parses and validates. Positional arguments are passed over, as the original does. On failure
+ * returns negative errno, and error (OPTIONS_ERROR_SIZE bytes) holds one line that names the option
+ * and the fix.
+ */
+int helper_options_parse(int argc, char **argv, struct helper_options *ret_options, char *error);
+
+void helper_options_print_help(FILE *file);

@@ -1,0 +1,557 @@
+/*
+ * vmnet-helper: the cable between one VM's socket and a TAP on a network.
+ *
+ * Startup, in this order; nothing is on stdout before all that can fail has succeeded:
+ *   options -> --fd checked -> a broker (as root: started if there is none) -> root's identity
+ *   given up -> signals -> --socket locked and bound -> interface -> sandbox
+ *   --fd:     forwarding starts -> the line on stdout
+ *   --socket: the line on stdout, on which the client is started -> its first message -> forwarding
+ * Then it waits for the end: a signal, the VM's death, or a broken port. See socket-server.h for
+ * the client's handshake, forward.h for the data path, peer-watch.h for the VM's death.
+ */
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "client/start-broker.h"
+#include "config.h"
+#include "helper/attach.h"
+#include "helper/forward.h"
+#include "helper/helper-options.h"
+#include "helper/peer-watch.h"
+#include "helper/port-dgram.h"
+#include "helper/port-tap.h"
+#include "helper/privileges.h"
+#include "helper/socket-server.h"
+#include "helper/stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * What a step of the startup or the waiting came to. A step that failed has logged why.
+ */
+enum outcome {
+	OUTCOME_GO_ON,
+	OUTCOME_STOP,   /* asked for by a signal, or the VM has gone: exit status 0 */
+	OUTCOME_FAILED, /* exit status 1 */
+};
+
+/* The original sizes the VM's queue with 4 MiB: two milliseconds of a fast guest. Below a quarter
+ * of it bursts of one TCP window are lost. */
+#define SOCKET_BUFFER_GOOD (1u << 20)
+
+struct helper {
+	struct helper_options options;
+	vmnet_broker_t *broker;
+	int signals;
+	int stats_timer;
+	int vm_socket; /* --fd */
+	struct socket_server server;
+	struct vmnet_broker_interface interface;
+	int tap;
+	struct direction_counters strangers; /* messages dropped while waiting for the client */
+	struct port *host_port;
+	struct port *vm_port;
+	struct forward forward;
+	struct peer_watch watch;
+};
+
+static void init_helper(struct helper *helper)
+{
+	helper->signals = helper->stats_timer = helper->vm_socket = helper->tap = -1;
+	helper->forward.stop_event = helper->forward.ended_event = -1;
+	helper->watch.pidfd = helper->watch.timer = -1;
+	socket_server_init(&helper->server);
+}
+
+static void finish_helper(struct helper *helper)
+{
+	forward_done(&helper->forward);
+	peer_watch_done(&helper->watch);
+	port_dgram_close(helper->vm_port);
+	port_tap_close(helper->host_port);
+	socket_server_close(&helper->server);
+	fd_close(helper->vm_socket);
+	fd_close(helper->tap);
+	fd_close(helper->signals);
+	fd_close(helper->stats_timer);
+	vmnet_broker_close(helper->broker);
+}
+
+/* Otherwise a socket or the TAP could become fd 1, and the line would go there. */
+static int occupy_standard_fds(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	fd_close(fd);
+	return fd < 0 ? -1 : 0;
+}
+
+/* First of all, so that the number cannot mean a descriptor of our own making. */
+static enum outcome adopt_inherited_socket(struct helper *helper)
+{
+	int fd = helper->options.fd;
+	int error;
+
+	if (fd < 0)
+		return OUTCOME_GO_ON;
+	error = port_dgram_check_socket(fd);
+	switch (error) {
+	case 0:
+		break;
+	case -EAFNOSUPPORT:
+	case -EPROTOTYPE:
+		log_error("main", "option --fd %d: a unix datagram or seqpacket socket is needed",
+			fd);
+		return OUTCOME_FAILED;
+	case -ENOTCONN:
+		log_error("main",
+			"option --fd %d: the socket has no peer; make the two with socketpair(2)",
+			fd);
+		return OUTCOME_FAILED;
+	default:
+		log_error("main", "option --fd %d: %s; pass the VM's socket on to vmnet-helper", fd,
+			strerror(-error));
+		return OUTCOME_FAILED;
+	}
+	helper->vm_socket = fd;
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return OUTCOME_GO_ON;
+}
+
+static enum outcome find_broker(struct helper *helper)
+{
+	char reason[START_BROKER_ERROR_SIZE];
+
+	helper->broker = start_broker(reason);
+	if (helper->broker)
+		return OUTCOME_GO_ON;
+	log_error("main", "%s", reason);
+	return OUTCOME_FAILED;
+}
+
+/*
+ * The interface shall belong to the user who ran sudo. Where only root may use the broker, the
+ * permission to run this program through sudo is the permission to use the broker.
+ */
+static enum outcome give_up_root(struct helper *helper)
+{
+	char reason[PRIVILEGES_REASON_SIZE];
+	bool was_root = geteuid() == 0;
+	vmnet_broker_t *broker;
+
+	if (privileges_give_up_root(reason) < 0) {
+		log_error("main", "%s", reason);
+		return OUTCOME_FAILED;
+	}
+	if (!was_root || geteuid() == 0)
+		return OUTCOME_GO_ON;
+	broker = vmnet_broker_connect(NULL, NULL, NULL, 0);
+	if (broker) {
+		vmnet_broker_close(helper->broker);
+		helper->broker = broker;
+	}
+	return OUTCOME_GO_ON;
+}
+
+static enum outcome catch_signals(struct helper *helper)
+{
+	sigset_t stops;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGINT);
+	sigprocmask(SIG_BLOCK, &stops, NULL);
+	helper->signals = signalfd(-1, &stops, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (helper->signals >= 0)
+		return OUTCOME_GO_ON;
+	log_error("main", "cannot watch for signals: %s", strerror(errno));
+	return OUTCOME_FAILED;
+}
+
+static enum outcome open_path_socket(struct helper *helper)
+{
+	char reason[SOCKET_SERVER_REASON_SIZE];
+
+	if (!helper->options.socket_path)
+		return OUTCOME_GO_ON;
+	if (socket_server_open(&helper->server, helper->options.socket_path, reason) == 0)
+		return OUTCOME_GO_ON;
+	log_error("main", "%s", reason);
+	return OUTCOME_FAILED;
+}
+
+static enum outcome take_signal(const struct helper *helper)
+{
+	struct signalfd_siginfo signal;
+
+	if (read(helper->signals, &signal, sizeof(signal)) != sizeof(signal))
+		return OUTCOME_GO_ON;
+	log_info("main", "stopped by signal %u", signal.ssi_signo);
+	return OUTCOME_STOP;
+}
+
+/* Waits until fd is readable; a stop comes first. */
+static enum outcome wait_for(const struct helper *helper, int fd)
+{
+	struct pollfd fds[] = {
+		{.fd = helper->signals, .events = POLLIN},
+		{.fd = fd, .events = POLLIN},
+	};
+	enum outcome outcome = OUTCOME_GO_ON;
+
+	do {
+		poll(fds, array_length(fds), -1);
+		if (fds[0].revents)
+			outcome = take_signal(helper);
+	} while (outcome == OUTCOME_GO_ON && !fds[1].revents);
+	return outcome;
+}
+
+/* The broker may take its time and a stop shall not, so a thread of its own does the asking. */
+struct interface_request {
+	struct attach_request attach;
+	int done_event;
+};
+
+static void *request_interface(void *context)
+{
+	struct interface_request *request = context;
+
+	attach_create_interface(&request->attach);
+	eventfd_write(request->done_event, 1);
+	return NULL;
+}
+
+static void free_request(struct interface_request *request)
+{
+	vmnet_broker_close(request->attach.broker);
+	fd_close(request->done_event);
+	free(request);
+}
+DEFINE_CLEANUP(struct interface_request, free_request)
+
+static struct interface_request *new_request(struct helper *helper)
+{
+	struct interface_request *request = calloc(1, sizeof(*request));
+
+	if (!request)
+		return NULL;
+	request->attach.broker = take_ptr(helper->broker);
+	request->attach.options = &helper->options;
+	request->attach.vm_socket =
+		helper->vm_socket >= 0 ? helper->vm_socket : helper->server.socket;
+	request->done_event = eventfd(0, EFD_CLOEXEC);
+	return request;
+}
+
+static enum outcome take_interface(struct helper *helper, const struct attach_request *request)
+{
+	const struct vmnet_broker_interface *interface = &helper->interface;
+
+	if (request->status != VMNET_BROKER_SUCCESS) {
+		log_error("main", "%s", request->reason);
+		return OUTCOME_FAILED;
+	}
+	helper->interface = request->interface;
+	helper->tap = interface->queues[0];
+	log_debug("main", "interface %s joined network \"%s\"", interface->name,
+		interface->network.name);
+	if (interface->socket_buffer_bytes < SOCKET_BUFFER_GOOD)
+		log_warn("main",
+			"the broker could not enlarge the socket's buffers (%u bytes now): bursts "
+			"to "
+			"the VM will lose frames",
+			interface->socket_buffer_bytes);
+	return OUTCOME_GO_ON;
+}
+
+/* The connection ends with the request: from then on the TAP is the lease. */
+static enum outcome join_network(struct helper *helper)
+{
+	cleanup_with(free_request) struct interface_request *request = new_request(helper);
+	enum outcome outcome;
+	pthread_t thread;
+	int error = ENOMEM;
+
+	if (request)
+		error = pthread_create(&thread, NULL, request_interface, request);
+	if (error) {
+		log_error("main", "cannot ask the broker: %s", strerror(error));
+		return OUTCOME_FAILED;
+	}
+	outcome = wait_for(helper, request->done_event);
+	if (outcome != OUTCOME_GO_ON) {
+		/* The thread may be in the middle of it: the process ends with the request. */
+		take_ptr(request);
+		return outcome;
+	}
+	pthread_join(thread, NULL);
+	return take_interface(helper, &request->attach);
+}
+
+static enum outcome enter_sandbox(struct helper *helper)
+{
+	char reason[PRIVILEGES_REASON_SIZE];
+
+	/* Reads its file now; later it could not. */
+	tzset();
+	if (privileges_enter_sandbox(reason) == 0)
+		return OUTCOME_GO_ON;
+	log_error("main", "%s", reason);
+	return OUTCOME_FAILED;
+}
+
+static enum outcome announce(struct helper *helper)
+{
+	cleanup_free char *line = NULL;
+	int error = attach_startline(&helper->interface, &helper->options, &line);
+
+	if (error) {
+		log_error("main", "cannot describe the interface: %s", strerror(-error));
+		return OUTCOME_FAILED;
+	}
+	if (fputs(line, stdout) >= 0 && fflush(stdout) == 0)
+		return OUTCOME_GO_ON;
+	log_error("main", "cannot write to stdout: %s", strerror(errno));
+	return OUTCOME_FAILED;
+}
+
+static enum outcome meet_client(struct helper *helper)
+{
+	char reason[SOCKET_SERVER_REASON_SIZE];
+	bool has_warned = false;
+	int met = 0;
+
+	log_info("main", "waiting for a client on %s", helper->options.socket_path);
+	while (met == 0) {
+		enum outcome outcome = wait_for(helper, helper->server.socket);
+
+		if (outcome != OUTCOME_GO_ON)
+			return outcome;
+		met = socket_server_meet_client(&helper->server, &helper->strangers, reason);
+		/* Once, because such a client may send as fast as it likes. */
+		if (*reason && !has_warned)
+			log_warn("main", "%s", reason);
+		has_warned = has_warned || *reason;
+	}
+	if (met < 0) {
+		log_error("main", "cannot receive on %s: %s", helper->options.socket_path,
+			strerror(-met));
+		return OUTCOME_FAILED;
+	}
+	helper->vm_socket = take_fd(&helper->server.socket);
+	return OUTCOME_GO_ON;
+}
+
+static int make_cable(struct helper *helper, size_t frame_max)
+{
+	int error = port_dgram_open(take_fd(&helper->vm_socket), frame_max, &helper->vm_port);
+
+	if (error)
+		return error;
+	error = port_tap_open(take_fd(&helper->tap), frame_max, &helper->host_port);
+	if (error)
+		return error;
+	error = peer_watch_init(&helper->watch, helper->vm_port);
+	if (error)
+		return error;
+	error = forward_init(&helper->forward, helper->host_port, helper->vm_port, frame_max);
+	if (error)
+		return error;
+	counter_add(&helper->forward.lanes[DIRECTION_VM_TO_HOST].counters.drops,
+		atomic_load(&helper->strangers.drops));
+	return forward_start(&helper->forward);
+}
+
+static enum outcome start_forwarding(struct helper *helper)
+{
+	size_t frame_max = helper->interface.network.mtu + FRAME_HEADER_SIZE;
+	int error = frame_max <= FRAME_SIZE_MAX ? make_cable(helper, frame_max) : -EMSGSIZE;
+
+	if (!error)
+		return OUTCOME_GO_ON;
+	log_error("main", "cannot forward: %s", strerror(-error));
+	return OUTCOME_FAILED;
+}
+
+static enum outcome start_stats(struct helper *helper)
+{
+	const struct timespec interval = {.tv_sec = helper->options.stats_interval_seconds};
+	const struct itimerspec time = {.it_value = interval, .it_interval = interval};
+
+	if (interval.tv_sec == 0)
+		return OUTCOME_GO_ON;
+	helper->stats_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (helper->stats_timer >= 0 && timerfd_settime(helper->stats_timer, 0, &time, NULL) == 0)
+		return OUTCOME_GO_ON;
+	log_error("main", "cannot start the stats timer: %s", strerror(errno));
+	return OUTCOME_FAILED;
+}
+
+static void print_stats(const struct helper *helper)
+{
+	const struct forward_lane *lanes = helper->forward.lanes;
+	char text[STATS_TEXT_SIZE];
+	struct timespec now;
+	uint64_t ignored;
+
+	if (read(helper->stats_timer, &ignored, sizeof(ignored)) < 0)
+		return;
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (stats_to_text(&now, &lanes[DIRECTION_HOST_TO_VM].counters,
+		    &lanes[DIRECTION_VM_TO_HOST].counters, text) == 0)
+		log_info("stats", "%s", text);
+}
+
+static enum outcome judge_end(const struct helper *helper)
+{
+	enum outcome outcome = OUTCOME_GO_ON;
+
+	for (enum direction direction = 0; direction < DIRECTION_COUNT; direction++) {
+		int result = forward_result(&helper->forward, direction);
+
+		if (result == -ECONNRESET) {
+			log_info(direction_name(direction), "the VM closed its socket");
+			return OUTCOME_STOP;
+		}
+		if (result == -EBADFD)
+			log_error(direction_name(direction), "interface %s was deleted",
+				helper->interface.name);
+		else if (result < 0)
+			log_error(
+				direction_name(direction), "cannot forward: %s", strerror(-result));
+		if (result < 0)
+			outcome = OUTCOME_FAILED;
+	}
+	return outcome;
+}
+
+static enum outcome judge_watch(struct helper *helper, const struct pollfd *fds)
+{
+	enum peer_watch_state before = helper->watch.state;
+	enum peer_watch_state state = peer_watch_dispatch(&helper->watch, fds);
+
+	if (state == before)
+		return OUTCOME_GO_ON;
+	if (state == PEER_WATCH_GONE)
+		log_info("main", "the VM's process has ended");
+	if (state == PEER_WATCH_BLIND)
+		log_debug("main", "the VM's process cannot be watched: it is not visible here");
+	return state == PEER_WATCH_GONE ? OUTCOME_STOP : OUTCOME_GO_ON;
+}
+
+enum wait_fd {
+	WAIT_FD_SIGNALS,
+	WAIT_FD_ENDED,
+	WAIT_FD_STATS,
+	WAIT_FD_WATCH,
+	WAIT_FD_COUNT = WAIT_FD_WATCH + PEER_WATCH_FDS,
+};
+
+static enum outcome wait_for_end(struct helper *helper)
+{
+	enum outcome outcome = OUTCOME_GO_ON;
+
+	while (outcome == OUTCOME_GO_ON) {
+		struct pollfd fds[WAIT_FD_COUNT] = {
+			[WAIT_FD_SIGNALS] = {.fd = helper->signals, .events = POLLIN},
+			[WAIT_FD_ENDED] = {.fd = helper->forward.ended_event, .events = POLLIN},
+			[WAIT_FD_STATS] = {.fd = helper->stats_timer, .events = POLLIN},
+		};
+
+		peer_watch_fill(&helper->watch, &fds[WAIT_FD_WATCH]);
+		poll(fds, array_length(fds), -1);
+		if (fds[WAIT_FD_STATS].revents)
+			print_stats(helper);
+		if (fds[WAIT_FD_SIGNALS].revents)
+			outcome = take_signal(helper);
+		if (outcome == OUTCOME_GO_ON)
+			outcome = judge_watch(helper, &fds[WAIT_FD_WATCH]);
+		if (outcome == OUTCOME_GO_ON && fds[WAIT_FD_ENDED].revents)
+			outcome = judge_end(helper);
+	}
+	return outcome;
+}
+
+typedef enum outcome (*step)(struct helper *helper);
+
+static const step start_steps[] = {
+	adopt_inherited_socket,
+	find_broker,
+	give_up_root,
+	catch_signals,
+	open_path_socket,
+	join_network,
+	enter_sandbox,
+};
+static const step fd_steps[] = {start_forwarding, announce};
+static const step socket_steps[] = {announce, meet_client, start_forwarding};
+static const step run_steps[] = {start_stats, wait_for_end};
+
+static enum outcome take_steps(struct helper *helper, const step *steps, size_t count)
+{
+	enum outcome outcome = OUTCOME_GO_ON;
+
+	for (size_t i = 0; i < count && outcome == OUTCOME_GO_ON; i++)
+		outcome = steps[i](helper);
+	return outcome;
+}
+
+static enum outcome run(struct helper *helper)
+{
+	enum outcome outcome = take_steps(helper, start_steps, array_length(start_steps));
+
+	if (outcome != OUTCOME_GO_ON)
+		return outcome;
+	if (helper->options.socket_path)
+		outcome = take_steps(helper, socket_steps, array_length(socket_steps));
+	else
+		outcome = take_steps(helper, fd_steps, array_length(fd_steps));
+	if (outcome != OUTCOME_GO_ON)
+		return outcome;
+	return take_steps(helper, run_steps, array_length(run_steps));
+}
+
+int main(int argc, char **argv)
+{
+	struct helper helper = {0};
+	char error[OPTIONS_ERROR_SIZE];
+	enum outcome outcome;
+
+	if (occupy_standard_fds() < 0)
+		return EXIT_FAILURE;
+	init_helper(&helper);
+	if (helper_options_parse(argc, argv, &helper.options, error) < 0) {
+		log_error("main", "%s", error);
+		return EXIT_FAILURE;
+	}
+	switch (helper.options.action) {
+	case HELPER_PRINT_HELP:
+		helper_options_print_help(stdout);
+		return EXIT_SUCCESS;
+	case HELPER_PRINT_VERSION:
+		options_print_version(stdout);
+		return EXIT_SUCCESS;
+	case HELPER_LIST_SHARED_INTERFACES:
+		return EXIT_SUCCESS;
+	case HELPER_RUN:
+		break;
+	}
+	log_set_verbose(helper.options.is_verbose);
+	log_debug("main", "vmnet-helper %s", VMNET_VERSION);
+	outcome = run(&helper);
+	finish_helper(&helper);
+	return outcome == OUTCOME_STOP ? EXIT_SUCCESS : EXIT_FAILURE;
+}
