@@ -1,0 +1,123 @@
+#include "run/attach.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "wire/startline.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define TAG "runner"
+
+static_assert(RUN_QUEUES_MAX == VMNET_BROKER_INTERFACE_QUEUES_MAX, "what is asked for, fits");
+
+/* What the broker said names the trouble; where it said nothing, the network and the kind of
+ * trouble must do. */
+static int describe_failure(const vmnet_broker_t *broker, const struct run_options *options,
+	vmnet_broker_status_t status, char *error)
+{
+	const char *reason = vmnet_broker_reason(broker);
+
+	if (reason[0])
+		snprintf(error, ATTACH_ERROR_SIZE, "%s", reason);
+	else
+		snprintf(error, ATTACH_ERROR_SIZE, "network \"%s\": %s",
+			run_options_network(options), vmnet_broker_strerror(status));
+	return -EIO;
+}
+
+int attach_socket(vmnet_broker_t *broker, const struct run_options *options,
+	struct attachment *attachment, char *error)
+{
+	vmnet_broker_status_t status;
+	uint32_t bytes = 0;
+	int pair[2];
+
+	attachment->attach = RUN_ATTACH_SOCKET;
+	status = vmnet_broker_acquire(broker, run_options_network(options), NULL);
+	if (status != VMNET_BROKER_SUCCESS)
+		return describe_failure(broker, options, status, error);
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) < 0) {
+		int result = -errno;
+
+		snprintf(error, ATTACH_ERROR_SIZE, "can't make a socket pair: %s",
+			strerror(-result));
+		return result;
+	}
+	attachment->helper_socket = pair[0];
+	attachment->fds[0] = pair[1];
+	attachment->fds_count = 1;
+	status = vmnet_broker_enlarge_socket_buffers(broker, pair, array_length(pair), &bytes);
+	if (status == VMNET_BROKER_SUCCESS)
+		log_debug(TAG, "socket buffers have %u bytes", bytes);
+	else
+		log_warn(TAG, "the VM's socket keeps its small buffers: %s",
+			vmnet_broker_strerror(status));
+	return 0;
+}
+
+static uint8_t prefix_length(struct in_addr mask)
+{
+	return (uint8_t)__builtin_popcount(mask.s_addr);
+}
+
+/* A TAP hands out one frame a read: there are no batches as the helper has them. */
+static int make_line(
+	const struct vmnet_broker_interface *interface, bool network_was_named, char **ret_line)
+{
+	const struct vmnet_broker_network *network = &interface->network;
+	struct startline line = {
+		.network = network->name,
+		.interface_name = interface->name,
+		.network_was_named = network_was_named,
+		.address = interface->address,
+		.subnet = {network->subnet, prefix_length(network->mask)},
+		.gateway = network->gateway,
+		.mtu = network->mtu,
+		.read_max_packets = 1,
+		.write_max_packets = 1,
+	};
+
+	memcpy(line.mac.bytes, interface->mac, sizeof(line.mac.bytes));
+	memcpy(line.interface_id.bytes, interface->interface_id, sizeof(line.interface_id.bytes));
+	return startline_to_text(&line, ret_line);
+}
+
+static void take_queues(struct vmnet_broker_interface *interface, struct attachment *attachment)
+{
+	for (size_t i = 0; i < interface->queues_count; i++)
+		attachment->fds[i] = take_fd(&interface->queues[i]);
+	attachment->fds_count = interface->queues_count;
+}
+
+int attach_native(vmnet_broker_t *broker, const struct run_options *options,
+	struct attachment *attachment, char *error)
+{
+	const struct vmnet_broker_interface_options wanted = {
+		.mac = options->has_mac ? options->mac.bytes : NULL,
+		.interface_id = options->has_interface_id ? options->interface_id.bytes : NULL,
+		.hostname = options->hostname,
+		/* A TAP with IFF_MULTI_QUEUE is refused by VM programs that were given one fd. */
+		.queues = run_options_queues(options) > 1 ? options->queues : 0,
+	};
+	struct vmnet_broker_interface interface;
+	vmnet_broker_status_t status;
+	int result;
+
+	attachment->attach = RUN_ATTACH_NATIVE;
+	status = vmnet_broker_create_interface(
+		broker, run_options_network(options), &wanted, &interface);
+	if (status != VMNET_BROKER_SUCCESS)
+		return describe_failure(broker, options, status, error);
+	take_queues(&interface, attachment);
+	result = make_line(&interface, options->network != NULL, &attachment->line);
+	if (result == 0)
+		result = attachment_read_line(attachment, attachment->line);
+	if (result < 0)
+		snprintf(error, ATTACH_ERROR_SIZE,
+			"the broker's answer is not understood (%s): it may be of another version",
+			strerror(-result));
+	return result;
+}

@@ -1,0 +1,61 @@
+/*
+ * What a command gets: its fds, and what it must know of its interface. Pure, but for this
+ * process's environment.
+ */
+#pragma once
+
+#include "base/text.h"
+#include "run/run-options.h"
+
+#include <net/if.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The command's fds begin here: part of the contract with every VM program. */
+#define ATTACHMENT_FIRST_FD 4
+
+struct attachment {
+	enum run_attach attach;
+	char *line; /* the JSON line for stdout, with its newline; owned */
+	char network[NETWORK_NAME_SIZE];
+	char interface_name[IFNAMSIZ];
+	char mac[MAC_TEXT_SIZE];
+	char address[INET_ADDRSTRLEN];
+	uint32_t mtu;            /* bytes */
+	int fds[RUN_QUEUES_MAX]; /* owned; unused entries are -1 */
+	size_t fds_count;
+	int helper_socket; /* owned; the other end of fds[0] until the helper has it, else -1 */
+};
+
+/* Owns nothing yet. */
+void attachment_init(struct attachment *attachment);
+
+/* Closes and frees what is still owned. */
+void attachment_done(struct attachment *attachment);
+
+/* Closes the command's fds early: once it runs, they are its alone. */
+void attachment_close_fds(struct attachment *attachment);
+
+#define cleanup_attachment __attribute__((__cleanup__(attachment_done)))
+
+/*
+ * Takes network, interface name, MAC, address and MTU from vmnet-helper's line of JSON
+ * (wire/startline.h). -EINVAL when it is no JSON object or one of them is missing or of another
+ * type; attachment is unchanged then.
+ */
+int attachment_read_line(struct attachment *attachment, const char *line);
+
+/*
+ * Sets VMNET_FD, VMNET_MAC_ADDRESS and so on in this process's environment, which the command
+ * inherits, and takes out what an enclosing vmnet-client left there of the other attach kind.
+ * -ENOMEM.
+ */
+int attachment_set_environment(const struct attachment *attachment);
+
+/*
+ * A new command line: command, and with for_qemu QEMU's options for this attachment behind it. The
+ * array and the added words are one block, to be freed with free(); the other words stay the
+ * caller's. -ENOMEM.
+ */
+int attachment_make_command(const struct attachment *attachment, char *const *command,
+	bool for_qemu, char ***ret_command);

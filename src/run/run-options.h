@@ -1,0 +1,56 @@
+/*
+ * The command line of vmnet-client. Pure: nothing is opened or started, so everything that can be
+ * wrong with the words alone is said before anything exists.
+ */
+#pragma once
+
+#include "base/options.h"
+#include "base/text.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* How the command reaches its network. */
+enum run_attach {
+	RUN_ATTACH_SOCKET, /* a datagram socket with vmnet-helper at its other end */
+	RUN_ATTACH_NATIVE, /* the queues of a TAP */
+	RUN_ATTACH_COUNT,
+};
+
+#define RUN_QUEUES_MAX 8
+
+/* Texts are those of argv. */
+struct run_options {
+	enum run_attach attach;
+	const char *network;        /* --network, or NULL */
+	const char *operation_mode; /* "shared" or "host", or NULL: not said */
+	const char *hostname;       /* or NULL */
+	bool has_mac;
+	struct mac mac;
+	bool has_interface_id;
+	struct uuid interface_id;
+	uint32_t queues;           /* 1..RUN_QUEUES_MAX; 0: not said */
+	uint32_t stats_interval_s; /* 0: off */
+	bool qemu;
+	bool verbose;
+	bool show_help;
+	bool show_version;
+	char **command; /* NULL-terminated; empty when there is none */
+};
+
+/*
+ * Parses and checks argv. On failure returns negative errno, and error (OPTIONS_ERROR_SIZE bytes)
+ * holds one line that names the option and the fix. A missing command is no failure here, because
+ * --help needs none.
+ */
+int run_options_parse(int argc, char **argv, struct run_options *ret_options, char *error);
+
+/* The network to join: the named one, else the one of the operation mode, else "shared". */
+const char *run_options_network(const struct run_options *options);
+
+/* Number of TAP queues the command gets, at least 1. */
+uint32_t run_options_queues(const struct run_options *options);
+
+/* Usage and every option. */
+void run_options_print_help(FILE *file);
