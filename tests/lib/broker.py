@@ -312,9 +312,9 @@ class Broker:
 
     def tables(self) -> list[str]:
         """"family name" of our nft tables."""
-        ruleset = json.loads(self.namespace.run(["nft", "-j", "list", "tables"]).stdout)["nftables"]
-        tables = [item["table"] for item in ruleset if "table" in item]
-        return [f"{table['family']} {table['name']}" for table in tables if table["name"].startswith("vmnet")]
+        listed = self.namespace.run(["nft", "list", "tables"]).stdout.splitlines()
+        tables = [line.removeprefix("table ") for line in listed]
+        return [table for table in tables if table.split()[1].startswith("vmnet")]
 
     def leftovers(self) -> Leftovers:
         return Leftovers(

@@ -34,7 +34,9 @@ def reachable(given: Path, place: Path, instead: Mapping[str, str | None] | None
         if other := (instead or {}).get(name):
             shutil.copy(other, links / name)
             continue
-        found = [path for path in given.rglob(name) if path.is_file() and os.access(path, os.X_OK)]
+        # Other builds may lie below this one: the nearest is meant.
+        found = sorted(given.rglob(name), key=lambda path: len(path.parts))
+        found = [path for path in found if path.is_file() and os.access(path, os.X_OK)]
         if not found:
             raise MissingProgram(f"{name} isn't in {given} or below; build first")
         (links / name).symlink_to(found[0])

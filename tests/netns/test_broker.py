@@ -15,6 +15,7 @@ from lib.broker import MEMBER, STRANGER, Broker, VarlinkError
 from lib.lab import is_running, read_proc, wait_for
 
 IDLE_S = 1
+RUNNING_FILES = ["lock", "socket"]  # what the runtime directory holds while no network runs
 
 
 def error_of(call, *arguments, **parameters):
@@ -147,7 +148,7 @@ def test_idle_network_goes_and_acquire_cancels(make_broker):
     assert time.monotonic() - closed >= 0.9 * IDLE_S
     wait_for(lambda: broker.tables() == ["inet vmnet_lock"], 2, "removal of the NAT table")
     assert not broker.dnsmasq_pids()
-    assert broker.leftovers().files == ["socket"]
+    wait_for(lambda: broker.leftovers().files == RUNNING_FILES, 2, "removal of the records")
 
 
 def test_killed_peer_releases(make_broker, lab, bin_dir):
@@ -176,7 +177,7 @@ def test_interface_holds_the_network_without_a_connection(make_broker):
     assert len(broker.links()) == 2
     os.close(taps[0])
     wait_for(lambda: not broker.links(), 5 + IDLE_S, "removal after the TAP's last fd")
-    assert broker.leftovers().files == ["socket"]
+    wait_for(lambda: broker.leftovers().files == RUNNING_FILES, 2, "removal of the records")
 
 
 def test_acquire_races_with_the_idle_timer(make_broker):
@@ -323,7 +324,7 @@ def test_bad_parameters_are_named(make_broker, parameters):
     with broker.connect(MEMBER) as peer:
         error = error_of(peer.call, "CreateInterface", **{"network": "shared", **parameters})
         assert error.name in ("InvalidRequest", "NotFound")
-        assert next(iter(parameters)) in error.parameters["reason"]
+        assert next(iter(parameters)).lower() in error.parameters["reason"].lower()
         assert not [link for link in broker.links() if link["ifname"].startswith("vmtap")]
         assert acquire(peer)["name"] == "shared", "the connection goes on"
 
@@ -406,7 +407,7 @@ def test_second_broker_in_one_namespace_refuses(make_broker, lab, bin_dir):
     second = Broker(lab, bin_dir, start=False)
     result = lab.host.run(second.command, check=False)
     assert result.returncode == 1
-    assert "already" in result.stderr
+    assert "another vmnet-broker runs" in result.stderr and "stop it" in result.stderr
     with first.connect() as peer:
         acquire(peer)
 
@@ -429,7 +430,7 @@ def test_killed_part_is_replaced_and_adopts(make_broker, part):
         assert error.name == "Conflict", "the adopted interface is known by its MAC"
     os.close(taps[0])
     wait_for(lambda: not broker.links(), 5 + IDLE_S, "removal after the adopted TAP's end")
-    assert broker.leftovers().files == ["socket"]
+    wait_for(lambda: broker.leftovers().files == RUNNING_FILES, 2, "removal of the records")
 
 
 def test_idle_leftovers_are_taken_away_after_a_crash(make_broker):
@@ -441,7 +442,7 @@ def test_idle_leftovers_are_taken_away_after_a_crash(make_broker):
     os.close(taps[0])
     broker.start()
     wait_for(lambda: not broker.links(), 5 + IDLE_S, "removal of the adopted, unused network")
-    wait_for(lambda: broker.leftovers().files == ["socket"], 2, "removal of its records")
+    wait_for(lambda: broker.leftovers().files == RUNNING_FILES, 2, "removal of its records")
 
 
 def test_sigterm_leaves_what_is_in_use(make_broker):
@@ -557,10 +558,11 @@ def test_stranger_cannot_join_a_multi_queue_tap(make_broker, lab):
 
 
 def test_two_hundred_cycles_leave_nothing(make_broker, lab):
-    broker = make_broker(idle_timeout_s=IDLE_S)
+    # AddressSanitizer keeps freed memory for a while; without that its brokers too must stay as they are.
+    broker = make_broker(idle_timeout_s=IDLE_S, env={"ASAN_OPTIONS": "quarantine_size_mb=0:thread_local_quarantine_size_kb=0"})
 
     def numbers():
-        ruleset = json.loads(lab.host.run(["nft", "-j", "list", "ruleset"]).stdout)["nftables"]
+        ruleset = lab.host.run(["nft", "list", "ruleset"]).stdout.splitlines()
         status = read_proc(broker.front_pid, "status").decode()
         rss_kib = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
         fds = [len(os.listdir(f"/proc/{pid}/fd")) for pid in (broker.priv_pid, broker.front_pid)]

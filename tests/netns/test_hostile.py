@@ -31,7 +31,8 @@ def assert_others_are_served(broker, within_s=1.0):
 def bystander(broker):
     """Somebody who holds a network and must not lose it, and a front that must stay the same process."""
     with broker.connect(OTHER) as peer:
-        peer.call("AcquireNetwork", network="host")
+        for network in ("host", "shared"):
+            peer.call("AcquireNetwork", network=network)
         front, fds = broker.front_pid, front_fds(broker)
         yield peer
         assert_others_are_served(broker)
@@ -217,8 +218,11 @@ def test_connections_of_one_user_are_limited(broker, bystander):
         peers.append(broker.connect(MEMBER))
         assert peers[-1].call("ListNetworks")[0]["networks"]
     refused = broker.connect(MEMBER)
+    with pytest.raises(VarlinkError) as caught:
+        refused.reply()
+    assert caught.value.name == "QuotaExceeded" and "64" in caught.value.parameters["reason"]
     with pytest.raises((EOFError, ConnectionError)):
-        refused.call("ListNetworks")
+        refused.receive()
     assert_others_are_served(broker)
     peers.pop().close()
 
@@ -226,7 +230,7 @@ def test_connections_of_one_user_are_limited(broker, bystander):
         try:
             with broker.connect(MEMBER) as peer:
                 return peer.call("ListNetworks")[0]["networks"]
-        except (EOFError, ConnectionError):
+        except (EOFError, ConnectionError, VarlinkError):
             return None
 
     wait_for(served, 3, "a place is free again")

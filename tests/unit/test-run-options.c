@@ -1,0 +1,193 @@
+#include "run/run-options.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define WORDS_MAX 12
+
+static struct run_options options;
+static char error[OPTIONS_ERROR_SIZE];
+
+/* The words of a command line, NULL-terminated, without the program's name. */
+static int parse(const char *const *words)
+{
+	static char program[] = "vmnet-client";
+	static char *argv[WORDS_MAX + 2];
+	int argc = 1;
+
+	argv[0] = program;
+	for (; *words; words++)
+		argv[argc++] = (char *)(uintptr_t)*words;
+	argv[argc] = NULL;
+	memset(&options, 0xff, sizeof(options));
+	error[0] = '\0';
+	return run_options_parse(argc, argv, &options, error);
+}
+
+#define parse_words(...) parse((const char *const[]){__VA_ARGS__, NULL})
+
+static void test_defaults(void **state)
+{
+	assert_int_equal(parse_words("true"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_SOCKET);
+	assert_null(options.network);
+	assert_null(options.operation_mode);
+	assert_null(options.hostname);
+	assert_false(options.has_mac);
+	assert_false(options.has_interface_id);
+	assert_false(options.qemu);
+	assert_false(options.verbose);
+	assert_int_equal(options.queues, 0);
+	assert_int_equal(options.stats_interval_s, 0);
+	assert_int_equal(run_options_queues(&options), 1);
+	assert_string_equal(run_options_network(&options), "shared");
+}
+
+static void test_every_option(void **state)
+{
+	static const uint8_t mac[] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
+
+	assert_int_equal(parse_words("--network=blue", "--attach", "native", "--queues", "8",
+				 "--mac", "52:54:00:12:34:56", "--hostname=vm-1", "--qemu", "-v"),
+		0);
+	assert_string_equal(options.network, "blue");
+	assert_string_equal(run_options_network(&options), "blue");
+	assert_int_equal(options.attach, RUN_ATTACH_NATIVE);
+	assert_int_equal(run_options_queues(&options), 8);
+	assert_true(options.has_mac);
+	assert_memory_equal(options.mac.bytes, mac, sizeof(mac));
+	assert_string_equal(options.hostname, "vm-1");
+	assert_true(options.qemu);
+	assert_true(options.verbose);
+}
+
+static void test_interface_id_and_statistics(void **state)
+{
+	char text[UUID_TEXT_SIZE];
+
+	assert_int_equal(parse_words("-i", "4c2f9a60-0f3d-4f0e-9a55-6b0c7a1d2e3f",
+				 "--stats-interval", "10", "--operation-mode", "host"),
+		0);
+	assert_true(options.has_interface_id);
+	uuid_to_text(options.interface_id, text);
+	assert_string_equal(text, "4C2F9A60-0F3D-4F0E-9A55-6B0C7A1D2E3F");
+	assert_int_equal(options.stats_interval_s, 10);
+	assert_string_equal(run_options_network(&options), "host");
+}
+
+/* Whatever stands behind the first word that is no option belongs to the command. */
+static void test_command(void **state)
+{
+	assert_int_equal(parse_words("--network", "blue", "qemu", "--network", "red"), 0);
+	assert_string_equal(options.network, "blue");
+	assert_string_equal(options.command[0], "qemu");
+	assert_string_equal(options.command[1], "--network");
+	assert_string_equal(options.command[2], "red");
+	assert_null(options.command[3]);
+	assert_int_equal(parse_words("--", "--version"), 0);
+	assert_false(options.show_version);
+	assert_string_equal(options.command[0], "--version");
+}
+
+static void test_no_command(void **state)
+{
+	assert_int_equal(parse_words("--verbose"), 0);
+	assert_null(options.command[0]);
+	assert_int_equal(parse_words("--verbose", "--"), 0);
+	assert_null(options.command[0]);
+	assert_int_equal(parse_words("--help"), 0);
+	assert_true(options.show_help);
+	assert_int_equal(parse_words("--version"), 0);
+	assert_true(options.show_version);
+}
+
+struct refusal {
+	const char *words[6];
+	const char *named; /* the error names it */
+	const char *said;  /* and says this */
+};
+
+static const struct refusal refusals[] = {
+	{{"--shared-interface", "eth0"}, "--shared-interface", "is not available yet"},
+	{{"--start-address", "192.168.1.1"}, "--start-address", "is not available yet"},
+	{{"--end-address", "192.168.1.9"}, "--end-address", "is not available yet"},
+	{{"--subnet-mask", "255.255.255.0"}, "--subnet-mask", "is not available yet"},
+	{{"--enable-isolation"}, "--enable-isolation", "is not available yet"},
+	{{"--enable-tso"}, "--enable-tso", "is not available yet"},
+	{{"--enable-checksum-offload"}, "--enable-checksum-offload", "is not available yet"},
+	{{"--operation-mode", "bridged"}, "--operation-mode bridged", "is not available yet"},
+	{{"--attach", "stream"}, "--attach stream", "is not available yet"},
+	{{"--attach", "vhost-user"}, "--attach vhost-user", "is not available yet"},
+	{{"--attach", "Native"}, "--attach Native", "one of socket, native"},
+	{{"--operation-mode", "nat"}, "--operation-mode nat", "one of shared, host"},
+	{{"--operation-mode", ""}, "--operation-mode", "one of shared, host"},
+	{{"--network", "a/b"}, "--network a/b", "letters"},
+	{{"--network", ""}, "--network", "letters"},
+	{{"--network"}, "--network", "needs an argument"},
+	{{"--hostname", "-x"}, "--hostname", "letters"},
+	{{"--mac", "52:54:00:12:34"}, "--mac", "MAC address"},
+	{{"--mac", "01:00:5e:00:00:01"}, "--mac", "multicast"},
+	{{"--mac", "00:00:00:00:00:00"}, "--mac", "all zero"},
+	{{"--interface-id", "42"}, "--interface-id 42", "UUID"},
+	{{"--queues", "0"}, "--queues 0", "from 1 to 8"},
+	{{"--queues", "9"}, "--queues 9", "from 1 to 8"},
+	{{"--stats-interval", "0"}, "--stats-interval 0", "seconds"},
+	{{"--stats-interval", "1.5"}, "--stats-interval 1.5", "seconds"},
+	{{"--network", "a", "--operation-mode", "host"}, "--operation-mode", "leave"},
+	{{"--operation-mode", "shared", "--network", "a"}, "--network", "leave"},
+	{{"--queues", "2"}, "--queues", "--attach native"},
+	{{"--attach", "native", "--stats-interval", "1"}, "--stats-interval", "leave"},
+	{{"--fd", "3"}, "--fd", "--help"},
+	{{"--socket", "/tmp/x"}, "--socket", "--help"},
+	{{"--list-shared-interfaces"}, "--list-shared-interfaces", "--help"},
+};
+
+static void test_refusals(void **state)
+{
+	for (size_t i = 0; i < array_length(refusals); i++) {
+		const struct refusal *refusal = &refusals[i];
+
+		assert_int_equal(parse(refusal->words), -EINVAL);
+		assert_non_null(strstr(error, refusal->named));
+		assert_non_null(strstr(error, refusal->said));
+		assert_null(strchr(error, '\n'));
+	}
+}
+
+static void test_help_names_what_there_is(void **state)
+{
+	static const char *const shown[] = {"--network", "--operation-mode", "--attach", "--queues",
+		"--interface-id", "--mac", "--hostname", "--qemu", "--stats-interval", "--verbose",
+		"--version", "--help"};
+	cleanup_free char *text = NULL;
+	size_t size;
+	FILE *file = open_memstream(&text, &size);
+
+	assert_non_null(file);
+	run_options_print_help(file);
+	fclose(file);
+	for (size_t i = 0; i < array_length(shown); i++)
+		assert_non_null(strstr(text, shown[i]));
+	assert_null(strstr(text, "--enable-tso"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_every_option),
+		cmocka_unit_test(test_interface_id_and_statistics),
+		cmocka_unit_test(test_command),
+		cmocka_unit_test(test_no_command),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_help_names_what_there_is),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,563 @@
+/*
+ * What priv believes of its front: nothing. verbs.c is driven with requests of every kind; the
+ * modules that would touch the kernel are replaced by ones that only count, so that a request which
+ * should have been refused shows.
+ */
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+/* clang-format on */
+
+#include "base/cleanup.h"
+#include "priv/dispatch.h"
+#include "priv/nat.h"
+#include "priv/sockets.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* What the fake modules were asked for, and what they are to answer. */
+static struct {
+	unsigned int calls;
+	int result;
+	int stop_result;
+	size_t fds; /* to be put into the outcome */
+	struct bridge_wish wish;
+	char network[NETWORK_NAME_SIZE];
+	uint32_t number, queues, bytes;
+	size_t sockets_count;
+	char order[64];
+} fake;
+
+static int fake_answer(const char *name, const char *network, struct verb_outcome *outcome)
+{
+	fake.calls++;
+	if (strlen(fake.order) + strlen(name) < sizeof(fake.order))
+		strcat(fake.order, name);
+	if (network)
+		assert_int_equal(text_copy(fake.network, sizeof(fake.network), network), 0);
+	for (size_t i = 0; i < fake.fds; i++)
+		assert_int_equal(outcome_add_fd(outcome, open("/dev/null", O_RDWR | O_CLOEXEC)), 0);
+	outcome->value = 77;
+	return fake.result ? outcome_fail(outcome, fake.result, "fake\nrefusal") : 0;
+}
+
+int links_create_bridge(
+	struct links *links, const struct bridge_wish *wish, struct verb_outcome *outcome)
+{
+	fake.wish = *wish;
+	return fake_answer("b", wish->network, outcome);
+}
+
+int links_check_bridge_unused(
+	struct links *links, const char *network, struct verb_outcome *outcome)
+{
+	return fake_answer("u", network, outcome);
+}
+
+int links_delete_bridge(struct links *links, const char *network, struct verb_outcome *outcome)
+{
+	return fake_answer("d", network, outcome);
+}
+
+int links_create_tap(struct links *links, const char *network, uint32_t number, uint32_t queues,
+	struct verb_outcome *outcome)
+{
+	fake.number = number;
+	fake.queues = queues;
+	return fake_answer("t", network, outcome);
+}
+
+int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome)
+{
+	fake.number = number;
+	return fake_answer("x", NULL, outcome);
+}
+
+int links_get_bridge(struct links *links, const char *network, struct bridge_facts *ret_facts,
+	struct verb_outcome *outcome)
+{
+	*ret_facts = (struct bridge_facts){0};
+	assert_int_equal(text_copy(ret_facts->network, NETWORK_NAME_SIZE, network), 0);
+	return fake_answer("g", network, outcome);
+}
+
+int nat_apply(struct links *links, struct verb_outcome *outcome)
+{
+	return fake_answer("n", NULL, outcome);
+}
+
+int dnsmasq_start(
+	struct dnsmasq_table *table, const struct bridge_facts *facts, struct verb_outcome *outcome)
+{
+	return fake_answer("s", facts->network, outcome);
+}
+
+int dnsmasq_stop(struct dnsmasq_table *table, const char *network, struct verb_outcome *outcome)
+{
+	int error = fake_answer("e", network, outcome);
+
+	return fake.stop_result ? outcome_fail(outcome, fake.stop_result, "fake stop") : error;
+}
+
+int sockets_force_buffers(
+	const int *sockets, size_t sockets_count, uint32_t bytes, struct verb_outcome *outcome)
+{
+	fake.sockets_count = sockets_count;
+	fake.bytes = bytes;
+	return fake_answer("f", NULL, outcome);
+}
+
+int sockets_open_nft_events(struct verb_outcome *outcome)
+{
+	return fake_answer("o", NULL, outcome);
+}
+
+static int forget_fakes(void **state)
+{
+	memset(&fake, 0, sizeof(fake));
+	return 0;
+}
+
+static struct verb_request request_of(enum verb verb)
+{
+	return (struct verb_request){.magic = VERB_MAGIC, .verb = verb, .sequence = 5};
+}
+
+static struct verb_request request_for_bridge(void)
+{
+	struct verb_request request = request_of(VERB_CREATE_BRIDGE);
+
+	request.create_bridge = (struct verb_create_bridge){
+		.network = "blue",
+		.mode = NETWORK_MODE_HOST,
+		.prefix_length = 24,
+		.subnet_address = htonl(0xc0a84000),
+		.mtu = 1500,
+	};
+	return request;
+}
+
+static struct verb_request request_for_tap(const char *network, uint32_t queues)
+{
+	struct verb_request request = request_of(VERB_CREATE_TAP);
+
+	strncpy(request.create_tap.network, network, NETWORK_NAME_SIZE - 1);
+	request.create_tap.number = 9;
+	request.create_tap.queues = queues;
+	return request;
+}
+
+static struct verb_request request_for_network(enum verb verb, const char *network)
+{
+	struct verb_request request = request_of(verb);
+
+	strncpy(request.network.network, network, NETWORK_NAME_SIZE - 1);
+	return request;
+}
+
+/* Answers it and checks what every answer must be; the reply's fds are closed and counted. */
+static struct verb_reply ask_bytes(
+	const void *bytes, size_t size, struct fd_list *fds, size_t expected_fds)
+{
+	struct priv_context context = {0};
+	cleanup_outcome struct verb_outcome outcome;
+	struct verb_reply reply;
+	int result;
+
+	outcome_init(&outcome);
+	result = verbs_answer(&context, bytes, size, fds, &reply, &outcome);
+	assert_int_equal(result, reply.result);
+	assert_int_equal(reply.magic, VERB_MAGIC);
+	assert_int_equal(fds->count, 0);
+	assert_non_null(memchr(reply.detail, '\0', sizeof(reply.detail)));
+	assert_int_equal(result < 0, reply.detail[0] != '\0');
+	assert_int_equal(outcome.fds.count, expected_fds);
+	return reply;
+}
+
+static struct verb_reply ask(const struct verb_request *request)
+{
+	struct fd_list fds;
+	struct verb_reply reply;
+
+	fd_list_init(&fds);
+	reply = ask_bytes(request, sizeof(*request), &fds, 0);
+	assert_int_equal(reply.sequence, request->sequence);
+	assert_int_equal(reply.verb, request->verb);
+	return reply;
+}
+
+static void assert_refused(const struct verb_request *request, int error)
+{
+	assert_int_equal(ask(request).result, error);
+	assert_int_equal(fake.calls, 0);
+}
+
+static void sizes_and_magics_must_fit(void **state)
+{
+	struct verb_request request = request_of(VERB_APPLY_NAT);
+	uint8_t bytes[2 * sizeof(request)] = {0};
+	struct fd_list fds;
+
+	fd_list_init(&fds);
+	memcpy(bytes, &request, sizeof(request));
+	for (size_t size = 0; size <= sizeof(bytes); size++)
+		if (size != sizeof(request))
+			assert_int_equal(ask_bytes(bytes, size, &fds, 0).result, -EBADMSG);
+	request.magic++;
+	assert_refused(&request, -EBADMSG);
+}
+
+static void unknown_verbs_are_answered(void **state)
+{
+	struct verb_request request = request_of(VERB_COUNT);
+
+	assert_refused(&request, -EOPNOTSUPP);
+	request.verb = UINT32_MAX;
+	assert_refused(&request, -EOPNOTSUPP);
+	assert_string_equal(verb_to_text(VERB_COUNT), "unknown");
+	assert_string_equal(verb_to_text(VERB_CREATE_TAP), "create-tap");
+}
+
+static void a_bridge_is_made_as_wished(void **state)
+{
+	struct verb_request request = request_for_bridge();
+	struct verb_reply reply = ask(&request);
+
+	assert_int_equal(reply.result, 0);
+	assert_int_equal(reply.value, 77);
+	assert_string_equal(fake.network, "blue");
+	assert_int_equal(fake.wish.mode, NETWORK_MODE_HOST);
+	assert_int_equal(fake.wish.mtu, 1500);
+	assert_int_equal(fake.wish.subnet.prefix_length, 24);
+	assert_int_equal(fake.wish.subnet.address.s_addr, htonl(0xc0a84000));
+}
+
+static void bad_bridges_are_refused(void **state)
+{
+	static const struct {
+		uint32_t address, mtu;
+		uint8_t prefix_length, mode;
+	} bad[] = {
+		{0xc0a84000, 1500, 7, 0},
+		{0xc0a84000, 1500, 31, 0},
+		{0xc0a84000, 1500, 32, 0},
+		{0xc0a84000, 1500, 0, 0},
+		{0xc0a84000, 1500, 255, 0},
+		{0xc0a84001, 1500, 24, 0},
+		{0xc0a84080, 1500, 24, 0},
+		{0x08080800, 1500, 24, 0},
+		{0xac200000, 1500, 16, 0},
+		{0xc0a84000, 1279, 24, 0},
+		{0xc0a84000, 65521, 24, 0},
+		{0xc0a84000, 0, 24, 0},
+		{0xc0a84000, UINT32_MAX, 24, 0},
+		{0xc0a84000, 1500, 24, NETWORK_MODE_COUNT},
+		{0xc0a84000, 1500, 24, 255},
+	};
+
+	for (size_t i = 0; i < array_length(bad); i++) {
+		struct verb_request request = request_for_bridge();
+
+		request.create_bridge.subnet_address = htonl(bad[i].address);
+		request.create_bridge.mtu = bad[i].mtu;
+		request.create_bridge.prefix_length = bad[i].prefix_length;
+		request.create_bridge.mode = bad[i].mode;
+		assert_refused(&request, -EINVAL);
+	}
+}
+
+static void bad_names_are_refused_by_every_verb(void **state)
+{
+	static const enum verb verbs[] = {VERB_CREATE_BRIDGE, VERB_DELETE_BRIDGE, VERB_CREATE_TAP,
+		VERB_START_DNSMASQ, VERB_STOP_DNSMASQ};
+	static const char *const bad[] = {"", "../x", "a/b", "a b", "-a", ".", "a\n", "%s"};
+
+	for (size_t i = 0; i < array_length(verbs); i++) {
+		struct verb_request request = request_for_bridge();
+
+		request.verb = verbs[i];
+		if (verbs[i] == VERB_CREATE_TAP)
+			request = request_for_tap("blue", 1);
+		for (size_t k = 0; k < array_length(bad); k++) {
+			memset(request.bytes, 0, NETWORK_NAME_SIZE);
+			memcpy(request.bytes, bad[k], strlen(bad[k]));
+			assert_refused(&request, -EINVAL);
+		}
+		memset(request.bytes, 'a', NETWORK_NAME_SIZE);
+		assert_refused(&request, -EINVAL);
+	}
+}
+
+static void a_tap_has_one_to_eight_queues(void **state)
+{
+	struct verb_request request = request_for_tap("blue", 0);
+
+	assert_refused(&request, -EINVAL);
+	request = request_for_tap("blue", VERB_QUEUES_MAX + 1);
+	assert_refused(&request, -EINVAL);
+	request = request_for_tap("blue", UINT32_MAX);
+	assert_refused(&request, -EINVAL);
+	request = request_for_tap("blue", VERB_QUEUES_MAX);
+	assert_int_equal(ask(&request).result, 0);
+	assert_int_equal(fake.queues, VERB_QUEUES_MAX);
+	assert_int_equal(fake.number, 9);
+	request = request_of(VERB_DELETE_TAP);
+	request.delete_tap.number = 0xabc;
+	assert_int_equal(ask(&request).result, 0);
+	assert_int_equal(fake.number, 0xabc);
+}
+
+static void a_failed_verb_hands_out_no_fds(void **state)
+{
+	struct verb_request request = request_for_tap("blue", 2);
+	struct fd_list fds;
+
+	fd_list_init(&fds);
+	fake.fds = 2;
+	assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 2).result, 0);
+	fake.result = -EIO;
+	assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 0).result, -EIO);
+}
+
+static void details_are_one_line(void **state)
+{
+	struct verb_request request = request_of(VERB_APPLY_NAT);
+	struct verb_reply reply;
+
+	fake.result = -EIO;
+	reply = ask(&request);
+	assert_string_equal(reply.detail, "fake refusal");
+	assert_int_equal(reply.value, 0);
+}
+
+static void a_bridge_in_use_keeps_its_dnsmasq(void **state)
+{
+	struct verb_request request = request_for_network(VERB_DELETE_BRIDGE, "blue");
+
+	fake.result = -EBUSY;
+	assert_int_equal(ask(&request).result, -EBUSY);
+	assert_string_equal(fake.order, "u");
+}
+
+static void dnsmasq_ends_before_its_bridge(void **state)
+{
+	struct verb_request request = request_for_network(VERB_DELETE_BRIDGE, "blue");
+
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "ued");
+	fake.stop_result = -ESRCH;
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "uedued");
+	fake.stop_result = -EPERM;
+	assert_int_equal(ask(&request).result, -EPERM);
+	assert_string_equal(fake.order, "ueduedue");
+}
+
+static void dnsmasq_serves_what_the_kernel_knows(void **state)
+{
+	struct verb_request request = request_for_network(VERB_START_DNSMASQ, "blue");
+
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "gs");
+	request.verb = VERB_STOP_DNSMASQ;
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "gse");
+	fake.result = -ENOENT;
+	request.verb = VERB_START_DNSMASQ;
+	assert_int_equal(ask(&request).result, -ENOENT);
+	assert_string_equal(fake.order, "gseg");
+}
+
+static void fill_fds(struct fd_list *fds, size_t count)
+{
+	fd_list_init(fds);
+	for (fds->count = 0; fds->count < count; fds->count++) {
+		fds->fds[fds->count] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		assert_true(fds->fds[fds->count] >= 0);
+	}
+}
+
+static void fds_are_taken_only_where_they_belong(void **state)
+{
+	for (uint32_t verb = 0; verb < VERB_COUNT; verb++) {
+		struct verb_request request = request_of((enum verb)verb);
+		struct fd_list fds;
+		int first;
+
+		fill_fds(&fds, VERB_SOCKETS_MAX + 1);
+		first = fds.fds[0];
+		assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 0).result, -EINVAL);
+		assert_int_equal(fcntl(first, F_GETFD), -1);
+		assert_int_equal(fake.calls, 0);
+	}
+}
+
+static void buffers_are_forced_for_one_or_two(void **state)
+{
+	struct verb_request request = request_of(VERB_FORCE_BUFFERS);
+	struct fd_list fds;
+
+	request.force_buffers.bytes = 4096;
+	assert_refused(&request, -EINVAL);
+	for (size_t count = 1; count <= VERB_SOCKETS_MAX; count++) {
+		fill_fds(&fds, count);
+		assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 0).result, 0);
+		assert_int_equal(fake.sockets_count, count);
+		assert_int_equal(fake.bytes, 4096);
+	}
+}
+
+static void nft_events_come_as_one_fd(void **state)
+{
+	struct verb_request request = request_of(VERB_OPEN_NFT_EVENTS);
+	struct fd_list fds;
+
+	fd_list_init(&fds);
+	fake.fds = 1;
+	assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 1).result, 0);
+	assert_string_equal(fake.order, "o");
+}
+
+/* A pair as priv makes it: ours non-blocking. */
+static void open_pair(int *ret_ours, int *ret_theirs)
+{
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	assert_int_equal(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+	*ret_ours = ends[0];
+	*ret_theirs = ends[1];
+}
+
+static void requests_are_answered_over_a_socket(void **state)
+{
+	struct verb_request request = request_for_tap("blue", 3);
+	struct priv_context context = {0};
+	cleanup_fds struct fd_list fds;
+	cleanup_fd int ours = -1;
+	cleanup_fd int theirs = -1;
+	struct verb_reply reply;
+	struct verb_reply seen;
+
+	fd_list_init(&fds);
+	fake.fds = 3;
+	open_pair(&ours, &theirs);
+	assert_int_equal(verbs_serve(&context, ours, &seen), -EAGAIN);
+	assert_int_equal(fd_send(theirs, &request, sizeof(request), NULL, 0), sizeof(request));
+	assert_int_equal(verbs_serve(&context, ours, &seen), 1);
+	assert_int_equal(fd_receive(theirs, &reply, sizeof(reply), &fds), sizeof(reply));
+	assert_int_equal(fds.count, 3);
+	assert_int_equal(reply.sequence, 5);
+	assert_int_equal(reply.result, 0);
+	assert_memory_equal(&reply, &seen, sizeof(reply));
+	fd_close(take_fd(&theirs));
+	assert_int_equal(verbs_serve(&context, ours, &seen), 0);
+}
+
+static void overlong_messages_are_answered(void **state)
+{
+	uint8_t bytes[4096] = {0};
+	struct priv_context context = {0};
+	cleanup_fds struct fd_list fds;
+	cleanup_fd int ours = -1;
+	cleanup_fd int theirs = -1;
+	struct verb_reply reply;
+
+	fd_list_init(&fds);
+	open_pair(&ours, &theirs);
+	assert_int_equal(fd_send(theirs, bytes, sizeof(bytes), &theirs, 1), sizeof(bytes));
+	assert_int_equal(verbs_serve(&context, ours, &reply), 1);
+	assert_int_equal(reply.result, -EBADMSG);
+	assert_int_equal(fd_receive(theirs, &reply, sizeof(reply), &fds), sizeof(reply));
+	assert_int_equal(reply.result, -EBADMSG);
+	assert_int_equal(fake.calls, 0);
+}
+
+static void a_front_that_reads_nothing_is_noticed(void **state)
+{
+	struct verb_request request = request_of(VERB_APPLY_NAT);
+	struct priv_context context = {0};
+	cleanup_fd int ours = -1;
+	cleanup_fd int theirs = -1;
+	struct verb_reply reply;
+	int result = 1;
+
+	open_pair(&ours, &theirs);
+	for (unsigned int i = 0; i < 100000 && result == 1; i++) {
+		assert_true(fd_send(theirs, &request, sizeof(request), NULL, 0) > 0);
+		result = verbs_serve(&context, ours, &reply);
+	}
+	assert_int_equal(result, -ENOBUFS);
+	fd_close(take_fd(&theirs));
+	assert_true(verbs_serve(&context, ours, &reply) <= 0);
+}
+
+static void a_burst_passes_and_a_flood_waits(void **state)
+{
+	struct verb_pace pace = {0};
+	uint64_t now_us = 5000000;
+	uint64_t delay_us;
+
+	for (unsigned int i = 0; i < VERB_BURST; i++)
+		assert_int_equal(verb_pace_take(&pace, now_us), 0);
+	delay_us = verb_pace_take(&pace, now_us);
+	assert_int_equal(delay_us, 1000000 / VERB_BURST);
+	assert_int_equal(verb_pace_take(&pace, now_us), delay_us);
+	now_us += delay_us;
+	assert_int_equal(verb_pace_take(&pace, now_us), 0);
+	assert_int_not_equal(verb_pace_take(&pace, now_us), 0);
+	now_us += 10000000;
+	for (unsigned int i = 0; i < VERB_BURST; i++)
+		assert_int_equal(verb_pace_take(&pace, now_us), 0);
+	assert_int_not_equal(verb_pace_take(&pace, now_us), 0);
+}
+
+static void an_outcome_holds_only_so_many_fds(void **state)
+{
+	cleanup_outcome struct verb_outcome outcome;
+	int fd;
+
+	outcome_init(&outcome);
+	for (size_t i = 0; i < FD_PASS_MAX; i++)
+		assert_int_equal(outcome_add_fd(&outcome, open("/dev/null", O_CLOEXEC)), 0);
+	fd = open("/dev/null", O_CLOEXEC);
+	assert_int_equal(outcome_add_fd(&outcome, fd), -ENOSPC);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(sizes_and_magics_must_fit, forget_fakes),
+		cmocka_unit_test_setup(unknown_verbs_are_answered, forget_fakes),
+		cmocka_unit_test_setup(a_bridge_is_made_as_wished, forget_fakes),
+		cmocka_unit_test_setup(bad_bridges_are_refused, forget_fakes),
+		cmocka_unit_test_setup(bad_names_are_refused_by_every_verb, forget_fakes),
+		cmocka_unit_test_setup(a_tap_has_one_to_eight_queues, forget_fakes),
+		cmocka_unit_test_setup(a_failed_verb_hands_out_no_fds, forget_fakes),
+		cmocka_unit_test_setup(details_are_one_line, forget_fakes),
+		cmocka_unit_test_setup(a_bridge_in_use_keeps_its_dnsmasq, forget_fakes),
+		cmocka_unit_test_setup(dnsmasq_ends_before_its_bridge, forget_fakes),
+		cmocka_unit_test_setup(dnsmasq_serves_what_the_kernel_knows, forget_fakes),
+		cmocka_unit_test_setup(fds_are_taken_only_where_they_belong, forget_fakes),
+		cmocka_unit_test_setup(buffers_are_forced_for_one_or_two, forget_fakes),
+		cmocka_unit_test_setup(nft_events_come_as_one_fd, forget_fakes),
+		cmocka_unit_test_setup(requests_are_answered_over_a_socket, forget_fakes),
+		cmocka_unit_test_setup(overlong_messages_are_answered, forget_fakes),
+		cmocka_unit_test_setup(a_front_that_reads_nothing_is_noticed, forget_fakes),
+		cmocka_unit_test_setup(a_burst_passes_and_a_flood_waits, forget_fakes),
+		cmocka_unit_test_setup(an_outcome_holds_only_so_many_fds, forget_fakes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
