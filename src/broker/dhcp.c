@@ -72,12 +72,16 @@ static void try_start(struct dhcp *dhcp)
 	int result;
 
 	*dhcp->last_warning = '\0';
+	dhcp->reload_wanted = false;
 	enter_state(dhcp, DHCP_STARTING);
 	result = platform_start_dhcp(dhcp->platform, dhcp->network, detail);
 	if (result < 0)
 		fail(dhcp, *detail ? detail : strerror(-result));
-	else if (result == 1)
-		become_serving(dhcp);
+	if (result != 1)
+		return;
+	/* What it read last is what an earlier broker wrote. */
+	dhcp->reload_wanted = true;
+	become_serving(dhcp);
 }
 
 static void end_while_starting(struct dhcp *dhcp)
@@ -189,8 +193,8 @@ void dhcp_reload(struct dhcp *dhcp)
 	int error;
 
 	/* Before it says that it serves, SIGHUP would still kill it. */
-	dhcp->reload_wanted = dhcp->state != DHCP_SERVING;
-	if (dhcp->reload_wanted)
+	dhcp->reload_wanted = dhcp->state == DHCP_STARTING;
+	if (dhcp->state != DHCP_SERVING)
 		return;
 	error = platform_reload_dhcp(dhcp->platform, dhcp->network);
 	if (!error)
@@ -219,6 +223,9 @@ bool dhcp_line_is_warning(const char *line)
 		"Maximum number",
 	};
 
+	/* What mode host is, and a shared network on a host that is offline. */
+	if (strstr(line, "no upstream servers configured"))
+		return false;
 	for (size_t i = 0; i < array_length(words); i++)
 		if (strcasestr(line, words[i]))
 			return true;

@@ -51,7 +51,7 @@ void dhcp_start(struct dhcp *dhcp);
 /* Ends it; no call-back follows. */
 void dhcp_stop(struct dhcp *dhcp);
 
-/* The hosts file is another now. Remembered until it serves. */
+/* The hosts file is another now: a start reads it, one that has begun is told when it serves. */
 void dhcp_reload(struct dhcp *dhcp);
 
 /* The platform's events. */

@@ -442,6 +442,10 @@ int link_watch_new(struct platform *platform, struct link_watch **ret_watch)
 		return error;
 	error = sd_event_add_io(platform->event, &watch->source, nl_socket_get_fd(watch->socket),
 		EPOLLIN, handle_events, watch);
+	/* Before any request that follows: a VM that was restarted must not meet its own remains.
+	 */
+	if (error >= 0)
+		error = sd_event_source_set_priority(watch->source, SD_EVENT_PRIORITY_IMPORTANT);
 	if (error < 0)
 		return error;
 	*ret_watch = take_ptr(watch);

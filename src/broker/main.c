@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #define IDLE_TIMEOUT_MAX_S 86400
@@ -162,6 +163,8 @@ static int run_front(const struct arguments *arguments)
 		.exit_when_idle = arguments->exit_when_idle,
 	};
 
+	/* It was started through /proc/self/exe, and ps would call it "exe". */
+	prctl(PR_SET_NAME, "vmnet-broker");
 	return front_run(&options);
 }
 

@@ -44,22 +44,28 @@ static void tell_change(struct registry *registry)
 		registry->changed(registry->context);
 }
 
+/* What is left stays as usable as it was. */
+static void retry_later(struct network *network, const char *reason)
+{
+	uint64_t idle_ms = network->registry->idle_timeout_ms;
+
+	log_warn(network->tag, "bridge %s could not be removed, will be tried again: %s",
+		network->link.bridge, reason);
+	network_enter(network, NETWORK_LINGERING);
+	platform_timer_start(network->idle_timer, idle_ms > RETRY_MS ? idle_ms : RETRY_MS);
+}
+
 static void stop_network(struct network *network)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	struct registry *registry = network->registry;
 	int error = platform_destroy_network(registry->platform, network->name, detail);
 
-	dhcp_stop(&network->dhcp);
 	if (error) {
-		log_warn(network->tag, "bridge %s could not be removed, will be tried again: %s",
-			network->link.bridge, *detail ? detail : strerror(-error));
-		dhcp_start(&network->dhcp);
-		platform_timer_start(network->idle_timer, registry->idle_timeout_ms > RETRY_MS
-								  ? registry->idle_timeout_ms
-								  : RETRY_MS);
+		retry_later(network, *detail ? detail : strerror(-error));
 		return;
 	}
+	dhcp_stop(&network->dhcp);
 	network_start_undo(network);
 	network_enter(network, NETWORK_ABSENT);
 	log_info(network->tag, "removed bridge %s", network->link.bridge);

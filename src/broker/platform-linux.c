@@ -161,6 +161,19 @@ int platform_destroy_network(struct platform *platform, const char *network, cha
 	return 0;
 }
 
+/*
+ * Waits until priv has closed its copies of the fds it sent last: it takes the next request only
+ * then, and answers one it does not know without doing anything. Otherwise a VM that ends at once
+ * would leave its TAP there for a moment, in the way of the VM's next start.
+ */
+static int await_closed_copies(struct platform *platform)
+{
+	struct verb_request request = {.verb = VERB_COUNT};
+	int error = linux_call(platform, &request, NULL, 0, NULL, NULL, NULL);
+
+	return error == -EOPNOTSUPP ? 0 : error;
+}
+
 int platform_attach(struct platform *platform, const char *network, uint32_t number,
 	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
 {
@@ -181,6 +194,8 @@ int platform_attach(struct platform *platform, const char *network, uint32_t num
 	if (fds.count != queues)
 		return -EPROTO;
 	error = link_watch_add(platform->links, (int)reply.value, LINK_KIND_TAP, number, network);
+	if (!error)
+		error = await_closed_copies(platform);
 	if (error)
 		return error;
 	for (size_t i = 0; i < queues; i++)

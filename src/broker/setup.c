@@ -19,10 +19,11 @@
 /* A broker that was told to end may need some seconds to take unused networks away. */
 #define LOCK_PATIENCE_MS 12000
 #define LOCK_POLL_MS     20
+#define LOCK_FILE        "lock"
 
 void setup_init(struct setup *setup)
 {
-	*setup = (struct setup){.lock = -1, .listen_fd = -1};
+	*setup = (struct setup){.runtime = -1, .lock = -1, .listen_fd = -1};
 }
 
 void setup_done(struct setup *setup)
@@ -30,7 +31,10 @@ void setup_done(struct setup *setup)
 	if (*setup->socket_path)
 		unlink(setup->socket_path);
 	fd_close(take_fd(&setup->listen_fd));
+	if (setup->lock >= 0)
+		unlinkat(setup->runtime, LOCK_FILE, 0);
 	fd_close(take_fd(&setup->lock));
+	fd_close(take_fd(&setup->runtime));
 }
 
 static int find_user(struct setup *setup, const char *name, char *error)
@@ -94,6 +98,30 @@ static int fail_served(char *error, const char *path)
 		"another broker serves on %s; use that one, or choose another --runtime-dir", path);
 }
 
+/* False when its holder removed the file as it ended, while we waited for it. */
+static bool is_still_named(int lock, int runtime)
+{
+	struct stat held, named;
+
+	return fstat(lock, &held) == 0 &&
+	       fstatat(runtime, LOCK_FILE, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       held.st_ino == named.st_ino;
+}
+
+/* 1: taken; 0: somebody has it, or just ended with it. */
+static int try_lock(struct setup *setup, int runtime)
+{
+	cleanup_fd int lock =
+		openat(runtime, LOCK_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (lock < 0)
+		return -errno;
+	if (flock(lock, LOCK_EX | LOCK_NB) < 0 || !is_still_named(lock, runtime))
+		return 0;
+	setup->lock = take_fd(&lock);
+	return 1;
+}
+
 /*
  * One broker a runtime directory. One that serves no more is about to let go of the lock; one that
  * serves will not.
@@ -101,19 +129,17 @@ static int fail_served(char *error, const char *path)
 static int take_lock(
 	struct setup *setup, int runtime, const struct sockaddr_un *address, char *error)
 {
-	setup->lock = openat(runtime, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (setup->lock < 0) {
-		int failure = -errno;
+	int taken;
 
-		return setup_fail(error, failure, "%s could not be locked: %s", address->sun_path,
-			strerror(-failure));
-	}
-	for (int waited_ms = 0; flock(setup->lock, LOCK_EX | LOCK_NB) < 0;
+	for (int waited_ms = 0; (taken = try_lock(setup, runtime)) == 0;
 		waited_ms += LOCK_POLL_MS) {
 		if (is_served(address) || waited_ms >= LOCK_PATIENCE_MS)
 			return fail_served(error, address->sun_path);
 		poll(NULL, 0, LOCK_POLL_MS);
 	}
+	if (taken < 0)
+		return setup_fail(error, taken, "%s could not be locked: %s", address->sun_path,
+			strerror(-taken));
 	return 0;
 }
 
@@ -168,9 +194,9 @@ static int take_passed_socket(struct setup *setup, char *error)
 }
 
 static int prepare_socket(
-	struct setup *setup, const struct sockaddr_un *address, gid_t gid, int runtime, char *error)
+	struct setup *setup, const struct sockaddr_un *address, gid_t gid, char *error)
 {
-	int result = take_lock(setup, runtime, address, error);
+	int result = take_lock(setup, setup->runtime, address, error);
 
 	if (!result)
 		result = take_passed_socket(setup, error);
@@ -181,7 +207,6 @@ static int prepare_socket(
 
 int setup_prepare(struct setup *setup, const struct setup_options *options, char *error)
 {
-	cleanup_fd int runtime = -1;
 	cleanup_fd int state = -1;
 	struct sockaddr_un address = {0};
 	gid_t gid = 0;
@@ -193,9 +218,9 @@ int setup_prepare(struct setup *setup, const struct setup_options *options, char
 		result = make_path(options->runtime_directory, &address, error);
 	if (!result)
 		result = setup_runtime_directory(
-			options->runtime_directory, setup->uid, setup->gid, &runtime, error);
+			options->runtime_directory, setup->uid, setup->gid, &setup->runtime, error);
 	if (!result)
-		result = prepare_socket(setup, &address, gid, runtime, error);
+		result = prepare_socket(setup, &address, gid, error);
 	if (!result)
 		result = setup_state_directory(
 			options->state_directory, setup->uid, setup->gid, &state, error);

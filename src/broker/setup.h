@@ -22,7 +22,8 @@ struct setup {
 	gid_t gid;
 	char user_name[64];
 	uint32_t instance;
-	int lock; /* on the runtime directory, held as long as it is open */
+	int runtime; /* the runtime directory */
+	int lock;    /* its file "lock", held as long as it is open */
 	int listen_fd;
 	char socket_path[108]; /* to be removed at the end; empty when systemd owns the socket */
 };

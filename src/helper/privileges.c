@@ -79,17 +79,10 @@ static int fail(char *reason, int error, const char *what)
 
 static int become(uid_t uid, gid_t gid, char *reason)
 {
-	const struct passwd *user;
-	int error;
+	/* A uid that no account has is in no other group either. */
+	const struct passwd *user = getpwuid(uid);
+	int error = sandbox_become_user(uid, gid, user ? user->pw_name : NULL);
 
-	errno = 0;
-	user = getpwuid(uid);
-	if (!user) {
-		error = errno ? -errno : -ENOENT;
-		snprintf(reason, PRIVILEGES_REASON_SIZE, "no user has the uid %u", uid);
-		return error;
-	}
-	error = sandbox_become_user(uid, gid, user->pw_name);
 	return error ? fail(reason, error, "give up root's identity") : 0;
 }
 

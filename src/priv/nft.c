@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOCK_TABLE "vmnet_lock"
-
 DEFINE_CLEANUP(struct nft_ctx, nft_ctx_free)
 
 static int open_context(struct nft_ctx **ret_context)
@@ -44,35 +42,4 @@ int nft_run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
 		return -EIO;
 	}
 	return 0;
-}
-
-/* libnftables gives no error numbers: what exists or is somebody's shows in its words. */
-static int lock_error(const char *complaint)
-{
-	if (strstr(complaint, strerror(EPERM)) || strstr(complaint, strerror(EEXIST)))
-		return -EBUSY;
-	return strstr(complaint, strerror(EOPNOTSUPP)) ? -EOPNOTSUPP : -EIO;
-}
-
-int nft_lock_namespace(struct nft_ctx **ret_lock, char complaint[NFT_COMPLAINT_SIZE])
-{
-	cleanup_with(nft_ctx_free) struct nft_ctx *context = NULL;
-	int error;
-
-	complaint[0] = '\0';
-	error = open_context(&context);
-	if (error)
-		return error;
-	if (nft_run_cmd_from_buffer(context, "create table inet " LOCK_TABLE " { flags owner; }")) {
-		copy_complaint(context, complaint);
-		return lock_error(complaint);
-	}
-	*ret_lock = take_ptr(context);
-	return 0;
-}
-
-void nft_unlock_namespace(struct nft_ctx *lock)
-{
-	if (lock)
-		nft_ctx_free(lock);
 }

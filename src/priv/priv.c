@@ -5,7 +5,7 @@
 #include "priv/confine.h"
 #include "priv/dispatch.h"
 #include "priv/front.h"
-#include "priv/nft.h"
+#include "priv/namespace-lock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -16,16 +16,12 @@
 #include <systemd/sd-event.h>
 #include <time.h>
 
-#define TAG              "priv"
-#define STOP_PATIENCE_US (UINT64_C(10) * 1000000)
-#define YOUNG_US                                                                                   \
-	(UINT64_C(5) * 1000000) /* a front that dies before this is one that dies again            \
-				 */
+#define TAG                  "priv"
+#define STOP_PATIENCE_US     (UINT64_C(10) * 1000000)
+#define YOUNG_US             (UINT64_C(5) * 1000000) /* a front that dies before this dies again */
 #define RESTART_DELAY_US     (UINT64_C(100) * 1000)
 #define RESTART_DELAY_MAX_US (UINT64_C(5) * 1000000)
 #define TIMER_ACCURACY_US    1000
-
-DEFINE_CLEANUP(struct nft_ctx, nft_unlock_namespace)
 
 enum priv_state {
 	PRIV_SERVING,  /* a front runs; its death leads to waiting, its exit 0 to the end */
@@ -314,21 +310,16 @@ static int open_loop(struct priv *priv)
 	return error < 0 ? error : 0;
 }
 
-static int lock_namespace(struct nft_ctx **ret_lock)
+static int lock_namespace(void)
 {
-	char complaint[NFT_COMPLAINT_SIZE];
-	int error = nft_lock_namespace(ret_lock, complaint);
+	int lock = namespace_lock_take();
 
-	if (error == -EBUSY)
-		log_error(TAG, "another vmnet-broker runs in this network namespace (the nft table "
-			       "inet vmnet_lock is its own): use that one, or stop it first");
-	else if (error == -EOPNOTSUPP)
-		log_error(TAG,
-			"nftables cannot lock a table (%s): Linux 5.12 is the oldest that can",
-			complaint);
-	else if (error)
-		log_error(TAG, "taking the network namespace failed: %s", complaint);
-	return error;
+	if (lock == -EADDRINUSE)
+		log_error(TAG, "another vmnet-broker runs in this network namespace: use that one, "
+			       "or stop it first");
+	else if (lock < 0)
+		log_error(TAG, "taking the network namespace failed: %s", strerror(-lock));
+	return lock;
 }
 
 static int confine(void)
@@ -390,16 +381,16 @@ static int run_loop(struct priv *priv)
 
 int priv_run(const struct priv_options *options)
 {
-	cleanup_with(nft_unlock_namespace) struct nft_ctx *lock = NULL;
+	cleanup_fd int lock = -1;
 	struct priv priv = {.options = options};
 	int result;
 
-	/* Without NET_ADMIN the lock would look as if somebody else had it. */
 	result = confine();
-	if (!result)
-		result = lock_namespace(&lock);
 	if (result)
 		return result;
+	lock = lock_namespace();
+	if (lock < 0)
+		return lock;
 	front_init(&priv.front);
 	result = run_loop(&priv);
 	close_context(&priv);

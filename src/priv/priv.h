@@ -37,7 +37,7 @@ struct priv_options {
  * the front's first verb. Blocks SIGTERM, SIGINT and SIGCHLD in the caller. Logs.
  *
  * Call it as root with the six capabilities of confine.h, single-threaded. Returns 0, or negative
- * errno when it cannot start (-EBUSY: another broker runs in this network namespace) or the front
- * fails before its first verb (-ECANCELED); then the reason has been logged.
+ * errno when it cannot start (-EADDRINUSE: another broker runs in this network namespace) or the
+ * front fails before its first verb (-ECANCELED); then the reason has been logged.
  */
 int priv_run(const struct priv_options *options);

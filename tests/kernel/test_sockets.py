@@ -2,12 +2,15 @@
 
 import errno
 import select
+import shlex
 import socket
+import sys
 
-from kernelkit import as_stranger, in_namespace, run_named_test
+from kernelkit import as_stranger, child_namespace, in_namespace, run_named_test, shell
 
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
+IP_FREEBIND = 15
 FRAME = b"x" * 1514
 LARGE_FRAME = b"x" * 65550
 DISTRIBUTION_WMEM_MAX = 212992
@@ -90,6 +93,30 @@ def test_a_seqpacket_socket_that_polls_as_writable_takes_a_message() -> None:
         sent += 1
     assert sent > 10
     far.close()
+
+
+def bind_lock() -> socket.socket:
+    lock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    lock.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+    lock.bind(("127.118.109.110", 4))
+    return lock
+
+
+@in_namespace
+def test_a_privileged_port_locks_a_namespace() -> None:
+    """Once a namespace, for no ordinary user, also while lo is down, and until its holder closes it."""
+    with bind_lock():
+        with child_namespace("other") as other:
+            code = f"import sys; sys.path.insert(0, {sys.path[0]!r}); import test_sockets; test_sockets.bind_lock()"
+            shell(f"ip netns exec {other} {sys.executable} -c {shlex.quote(code)}")
+        try:
+            bind_lock()
+        except OSError as error:
+            assert error.errno == errno.EADDRINUSE
+        else:
+            raise AssertionError("bound twice")
+    as_stranger(bind_lock, errno.EACCES)
+    bind_lock().close()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import guestkit, programs  # noqa: E402
 from lib.broker import MEMBER, Broker  # noqa: E402
-from lib.lab import WORLD_ADDRESS, CommandError, Lab, process_name, process_uid  # noqa: E402
+from lib.lab import WORLD_ADDRESS, CommandError, Lab, process_uid  # noqa: E402
 from lib.vm import VM, capabilities  # noqa: E402
 
 BOLD, GREEN, RED, PLAIN = ("\033[1m", "\033[32m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 4
@@ -142,8 +142,7 @@ def main() -> int:
         story.chapter("a host and the internet, as namespaces, and a broker")
         lab.internet.start_iperf3()
         broker = Broker(lab, bin_dir)
-        names = {pid: process_name(pid) for pid in (broker.priv_pid, broker.front_pid)}
-        story.say(f"vmnet-broker runs as {', '.join(f'{name} ({pid})' for pid, name in names.items())}")
+        story.say(f"vmnet-broker runs: priv is process {broker.priv_pid}, its front {broker.front_pid}")
         story.chapter(f"two VMs, started by uid {MEMBER.uid} through vmnet-client")
         vms = []
         for name, attach in (("alpha", "native"), ("beta", "socket")):

@@ -1,0 +1,888 @@
+/* The registry over a platform without a system: lives of networks, holds and interfaces. */
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+/* clang-format on */
+
+#include "base/cleanup.h"
+#include "broker/interface.h"
+#include "broker/platform-fake.h"
+#include "broker/policy.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define IDLE_MS 120000
+#define USER    1000
+
+struct fixture {
+	char path[40];
+	struct config config;
+	struct platform *platform;
+	struct records *records;
+	struct registry registry;
+	unsigned int changes;
+};
+
+/* What became of a hold that waited. */
+struct answer {
+	unsigned int count;
+	bool granted;
+	struct failure failure;
+	struct network_hold **release; /* by the call-back, as a peer does that is gone */
+};
+
+static void take_answer(void *context, const struct failure *failure)
+{
+	struct answer *answer = context;
+
+	answer->count++;
+	answer->granted = !failure;
+	if (failure)
+		answer->failure = *failure;
+	if (answer->release)
+		network_release(take_ptr(*answer->release));
+}
+
+static void count_change(void *context)
+{
+	((struct fixture *)context)->changes++;
+}
+
+static void open_registry(struct fixture *fixture)
+{
+	assert_int_equal(records_open("state", "run", &fixture->records), 0);
+	fixture->registry = (struct registry){
+		.platform = fixture->platform,
+		.records = fixture->records,
+		.config = &fixture->config,
+		.instance = 7,
+		.idle_timeout_ms = IDLE_MS,
+		.changed = count_change,
+		.context = fixture,
+	};
+	assert_int_equal(registry_init(&fixture->registry), 0);
+}
+
+static void close_registry(struct fixture *fixture)
+{
+	registry_done(&fixture->registry);
+	records_close(fixture->records);
+}
+
+static int set_up(void **state)
+{
+	static const char config[] = "{\"lab\": {\"mode\": \"host\", \"subnet\": \"10.77.0.0/30\"},"
+				     " \"bad\": {\"mode\": \"shard\"}}";
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	assert_non_null(fixture);
+	snprintf(fixture->path, sizeof(fixture->path), "/tmp/test-network-XXXXXX");
+	assert_non_null(mkdtemp(fixture->path));
+	assert_int_equal(chdir(fixture->path), 0);
+	assert_int_equal(mkdir("state", 0700), 0);
+	assert_int_equal(mkdir("run", 0700), 0);
+	config_init(&fixture->config);
+	config_parse(&fixture->config, "networks.json", config, strlen(config));
+	fixture->platform = platform_fake_new();
+	assert_non_null(fixture->platform);
+	open_registry(fixture);
+	*state = fixture;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *fixture = *state;
+	char command[80];
+
+	close_registry(fixture);
+	platform_fake_free(fixture->platform);
+	snprintf(command, sizeof(command), "rm -r %s", fixture->path);
+	assert_int_equal(chdir("/"), 0);
+	assert_int_equal(system(command), 0);
+	free(fixture);
+	return 0;
+}
+
+static enum network_state state_of(struct fixture *fixture, const char *name)
+{
+	struct network *network = registry_find(&fixture->registry, name);
+
+	assert_non_null(network);
+	return network->state;
+}
+
+/* Asks for a hold that has to wait. */
+static struct network_hold *start_to_acquire(
+	struct fixture *fixture, const char *name, struct answer *answer)
+{
+	struct network_hold *hold;
+	struct failure failure;
+
+	*answer = (struct answer){.count = 0};
+	assert_int_equal(network_acquire(&fixture->registry, name, USER, take_answer, answer, &hold,
+				 &failure),
+		0);
+	assert_false(hold->granted);
+	return hold;
+}
+
+/* A hold on a network that serves. */
+static struct network_hold *acquire(struct fixture *fixture, const char *name)
+{
+	struct network_hold *hold;
+	struct failure failure;
+	struct answer answer;
+
+	if (state_of(fixture, name) != NETWORK_ABSENT) {
+		assert_int_equal(network_acquire(&fixture->registry, name, USER, take_answer,
+					 &answer, &hold, &failure),
+			1);
+		assert_true(hold->granted);
+		return hold;
+	}
+	hold = start_to_acquire(fixture, name, &answer);
+	platform_fake_say_started(fixture->platform, name);
+	assert_int_equal(answer.count, 1);
+	assert_true(answer.granted);
+	return hold;
+}
+
+static void assert_refused(
+	struct fixture *fixture, const char *name, enum broker_error error, const char *reason)
+{
+	struct network_hold *hold;
+	struct failure failure;
+	struct answer answer;
+
+	assert_int_equal(network_acquire(&fixture->registry, name, USER, take_answer, &answer,
+				 &hold, &failure),
+		-ECANCELED);
+	assert_int_equal(failure.error, error);
+	assert_string_equal(failure.reason, reason);
+}
+
+static bool exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+static char *read_text(const char *path)
+{
+	cleanup_file FILE *file = fopen(path, "re");
+	static char text[1024];
+
+	assert_non_null(file);
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	return text;
+}
+
+static void a_hold_waits_until_the_network_serves(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer first, second;
+	struct network_hold *one = start_to_acquire(fixture, "shared", &first);
+	struct network_hold *two = start_to_acquire(fixture, "shared", &second);
+
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_STARTING);
+	assert_int_equal(fixture->platform->networks_count, 1);
+	assert_true(platform_fake_network(fixture->platform, "shared")->dhcp_runs);
+	platform_fake_say_line(fixture->platform, "shared", "dnsmasq: reading /etc/resolv.conf");
+	/* A VM's name cannot make it serve. */
+	platform_fake_say_line(fixture->platform, "shared", "dnsmasq-dhcp: x started, version 1");
+	assert_int_equal(first.count + second.count, 0);
+	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(first.count, 1);
+	assert_int_equal(second.count, 1);
+	assert_true(first.granted && second.granted);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	network_release(one);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	network_release(two);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_LINGERING);
+}
+
+static void a_call_back_may_release_its_hold(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer first, second;
+	struct network_hold *one = start_to_acquire(fixture, "shared", &first);
+	struct network_hold *two = start_to_acquire(fixture, "shared", &second);
+
+	first.release = &one;
+	second.release = &two;
+	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(first.count, 1);
+	assert_int_equal(second.count, 1);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_LINGERING);
+}
+
+static void an_unused_network_goes_after_the_idle_time(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+
+	assert_true(exists("run/networks/shared.json"));
+	assert_true(exists("run/networks/shared.hosts"));
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 0);
+	network_release(hold);
+	assert_false(registry_is_empty(&fixture->registry));
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
+	assert_int_equal(fixture->platform->networks_count, 0);
+	assert_true(registry_is_empty(&fixture->registry));
+	assert_true(fixture->changes >= 2);
+	assert_false(exists("run/networks/shared.json"));
+	assert_false(exists("run/networks/shared.hosts"));
+	assert_true(exists("state/networks/shared.json"));
+}
+
+static void a_new_user_ends_the_idle_time(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+
+	network_release(hold);
+	hold = acquire(fixture, "shared");
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 0);
+	network_release(hold);
+}
+
+static void a_bridge_that_stays_is_tried_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+
+	network_release(hold);
+	fixture->platform->destroy_error = -EBUSY;
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_LINGERING);
+	/* It is as usable as before. */
+	assert_true(platform_fake_network(fixture->platform, "shared")->dhcp_runs);
+	fixture->platform->destroy_error = 0;
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
+}
+
+static void unknown_and_broken_networks_are_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_refused(fixture, "blue", BROKER_ERROR_NOT_FOUND,
+		"network \"blue\" does not exist; there are: bad, host, lab, shared");
+	assert_refused(fixture, "bad", BROKER_ERROR_CREATE_FAILURE,
+		"network \"bad\" is out of service: networks.json: bad.mode: \"shard\": one of "
+		"shared, host, bridged");
+	config_parse(&fixture->config, "networks.d/x.json", "{", 1);
+	close_registry(fixture);
+	open_registry(fixture);
+	assert_refused(fixture, "blue", BROKER_ERROR_NOT_FOUND,
+		"network \"blue\" does not exist; there are: bad, host, lab, shared; out of "
+		"service: networks.d/x.json:1:1: string or '}' expected near end of file");
+	assert_int_equal(fixture->platform->networks_count, 0);
+}
+
+static void a_failed_bridge_leaves_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->platform->create_error = -EPERM;
+	assert_refused(fixture, "shared", BROKER_ERROR_CREATE_FAILURE,
+		"network \"shared\": the fake failed");
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
+	assert_false(exists("run/networks/shared.json"));
+}
+
+static void failed_nat_takes_the_bridge_away(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->platform->nat_error = -EPERM;
+	assert_refused(fixture, "shared", BROKER_ERROR_CREATE_FAILURE,
+		"network \"shared\": NAT rules could not be applied: the fake failed");
+	assert_int_equal(fixture->platform->networks_count, 0);
+	assert_false(exists("run/networks/shared.json"));
+}
+
+static void a_dnsmasq_that_cannot_start_takes_the_bridge_away(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->platform->dhcp_error = -ENOENT;
+	assert_refused(fixture, "shared", BROKER_ERROR_CREATE_FAILURE,
+		"network \"shared\": its DHCP and DNS server dnsmasq does not start: the fake "
+		"failed");
+	assert_int_equal(fixture->platform->networks_count, 0);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 1000), 0);
+}
+
+static void a_dnsmasq_that_dies_at_its_start_fails_the_holds(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer first, second;
+	struct network_hold *one = start_to_acquire(fixture, "shared", &first);
+	struct network_hold *two = start_to_acquire(fixture, "shared", &second);
+
+	platform_fake_say_line(fixture->platform, "shared",
+		"dnsmasq: failed to create listening socket: Address already in use");
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	assert_int_equal(first.count, 1);
+	assert_int_equal(second.count, 1);
+	assert_false(first.granted || second.granted);
+	assert_int_equal(first.failure.error, BROKER_ERROR_CREATE_FAILURE);
+	assert_string_equal(first.failure.reason,
+		"network \"shared\": its DHCP and DNS server dnsmasq does not start: failed to "
+		"create listening socket: Address already in use");
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
+	assert_int_equal(fixture->platform->networks_count, 0);
+	network_release(one);
+	network_release(two);
+	/* Another try starts from the beginning. */
+	network_release(acquire(fixture, "shared"));
+}
+
+static void a_silent_dnsmasq_times_out(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer answer;
+	struct network_hold *hold = start_to_acquire(fixture, "shared", &answer);
+
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 10000), 1);
+	assert_int_equal(answer.count, 1);
+	assert_false(answer.granted);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
+	network_release(hold);
+}
+
+static void a_dead_dnsmasq_is_started_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared"), *waiting;
+	struct answer answer;
+
+	/* The first time at once, while new holds wait. */
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	assert_true(platform_fake_network(fixture->platform, "shared")->dhcp_runs);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	waiting = start_to_acquire(fixture, "shared", &answer);
+	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(answer.count, 1);
+	assert_true(answer.granted);
+
+	/* The second time in a row after a while. */
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	assert_false(platform_fake_network(fixture->platform, "shared")->dhcp_runs);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 2000), 1);
+	assert_true(platform_fake_network(fixture->platform, "shared")->dhcp_runs);
+
+	/* And longer, if it does not even start; the network in use stays. */
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 4000), 1);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	platform_fake_say_started(fixture->platform, "shared");
+
+	/* Having served for a time, its next death is the first one again. */
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 10000), 1);
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	assert_true(platform_fake_network(fixture->platform, "shared")->dhcp_runs);
+	network_release(hold);
+	network_release(waiting);
+}
+
+static void a_removed_bridge_is_made_again_for_holds(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+
+	platform_fake_remove_bridge(fixture->platform, "shared");
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_STARTING);
+	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	network_release(hold);
+	platform_fake_remove_bridge(fixture->platform, "shared");
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
+	assert_int_equal(fixture->platform->networks_count, 0);
+}
+
+static void a_network_comes_back_on_its_subnet(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *shared = acquire(fixture, "shared"), *host = acquire(fixture, "host");
+	struct broker_network described;
+
+	network_describe(registry_find(&fixture->registry, "host"), &described);
+	assert_int_equal(ntohl(described.gateway.s_addr), 0xc0a88001);
+	network_release(shared);
+	network_release(host);
+	platform_fake_fire_timers(fixture->platform, IDLE_MS);
+	close_registry(fixture);
+	open_registry(fixture);
+	/* Alone, it would have got the first one. */
+	host = acquire(fixture, "host");
+	network_describe(registry_find(&fixture->registry, "host"), &described);
+	assert_int_equal(ntohl(described.gateway.s_addr), 0xc0a88001);
+	network_release(host);
+}
+
+static void a_taken_subnet_is_moved_from(void **state)
+{
+	struct fixture *fixture = *state;
+	struct broker_network described;
+	struct ipv4_subnet taken;
+
+	network_release(acquire(fixture, "shared"));
+	platform_fake_fire_timers(fixture->platform, IDLE_MS);
+	text_to_ipv4_subnet("192.168.64.0/24", &taken);
+	subnet_uses_add(&fixture->platform->uses, taken, "route 192.168.64.0/24 of eth0");
+	network_release(acquire(fixture, "shared"));
+	network_describe(registry_find(&fixture->registry, "shared"), &described);
+	assert_int_equal(ntohl(described.subnet.address.s_addr), 0xc0a88000);
+}
+
+static void a_taken_configured_subnet_is_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+	struct ipv4_subnet taken;
+
+	text_to_ipv4_subnet("10.77.0.0/16", &taken);
+	subnet_uses_add(&fixture->platform->uses, taken, "route 10.77.0.0/16 of eth0");
+	assert_refused(fixture, "lab", BROKER_ERROR_CREATE_FAILURE,
+		"network \"lab\": its configured subnet 10.77.0.0/30 is taken by route "
+		"10.77.0.0/16 "
+		"of eth0; configure another one or remove that");
+	assert_int_equal(fixture->platform->networks_count, 0);
+}
+
+struct attached {
+	struct interface *interface;
+	struct interface_fds fds;
+};
+
+static struct attached attach_as(
+	struct fixture *fixture, const char *name, uid_t uid, const char *hostname)
+{
+	struct create_interface_call call = {.queues = 0};
+	struct attached attached;
+	struct failure failure;
+
+	snprintf(call.hostname, sizeof(call.hostname), "%s", hostname);
+	assert_int_equal(interface_create(registry_find(&fixture->registry, name), &call, uid,
+				 &attached.interface, &attached.fds, &failure),
+		0);
+	for (size_t i = 0; i < attached.fds.count; i++)
+		close(attached.fds.fds[i]);
+	return attached;
+}
+
+static void refuse_to_attach(struct fixture *fixture, const char *name, uid_t uid,
+	const struct create_interface_call *call, enum broker_error error, const char *part)
+{
+	struct interface_fds fds;
+	struct interface *interface;
+	struct failure failure;
+
+	assert_int_equal(interface_create(registry_find(&fixture->registry, name), call, uid,
+				 &interface, &fds, &failure),
+		-ECANCELED);
+	assert_int_equal(failure.error, error);
+	assert_non_null(strstr(failure.reason, part));
+}
+
+static void an_interface_holds_its_network(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct attached attached = attach_as(fixture, "shared", USER, "web");
+	uint32_t number = attached.interface->number;
+	char record[64];
+
+	snprintf(record, sizeof(record), "run/interfaces/%08x.json", number);
+	assert_int_equal(attached.fds.count, 1);
+	assert_int_equal(platform_fake_interface(fixture->platform, number)->queues, 1);
+	assert_true(exists(record));
+	network_release(hold);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	assert_int_equal(interface_count_of_user(&fixture->registry, USER), 1);
+	platform_fake_close_interface(fixture->platform, number);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_LINGERING);
+	assert_int_equal(interface_count_of_user(&fixture->registry, USER), 0);
+	assert_false(exists(record));
+}
+
+static void an_interface_keeps_mac_and_address(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct interface_record first = attach_as(fixture, "shared", USER, "web").interface->record;
+	struct interface_record other = attach_as(fixture, "shared", USER, "db").interface->record;
+	struct interface_record again;
+
+	assert_int_equal(ntohl(first.address.s_addr), 0xc0a84002);
+	assert_int_equal(ntohl(other.address.s_addr), 0xc0a84003);
+	while (fixture->platform->interfaces_count > 0)
+		platform_fake_close_interface(
+			fixture->platform, fixture->platform->interfaces[0].link.number);
+	network_release(hold);
+	platform_fake_fire_timers(fixture->platform, IDLE_MS);
+	close_registry(fixture);
+	open_registry(fixture);
+	hold = acquire(fixture, "shared");
+	again = attach_as(fixture, "shared", USER, "db").interface->record;
+	assert_memory_equal(&again.mac, &other.mac, sizeof(again.mac));
+	assert_memory_equal(&again.interface_id, &other.interface_id, sizeof(again.interface_id));
+	assert_int_equal(again.address.s_addr, other.address.s_addr);
+	/* The same name of another user is another VM. */
+	again = attach_as(fixture, "shared", USER + 1, "db").interface->record;
+	assert_memory_not_equal(&again.mac, &other.mac, sizeof(again.mac));
+	network_release(hold);
+}
+
+static void two_live_interfaces_never_share_a_mac(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared"), *host = acquire(fixture, "host");
+	struct create_interface_call call = {.has_mac = true, .mac = {{2, 0, 0, 0, 0, 1}}};
+	struct interface_fds fds;
+	struct interface *interface;
+	struct failure failure;
+
+	assert_int_equal(interface_create(registry_find(&fixture->registry, "shared"), &call, USER,
+				 &interface, &fds, &failure),
+		0);
+	close(fds.fds[0]);
+	refuse_to_attach(fixture, "shared", 0, &call, BROKER_ERROR_CONFLICT,
+		"MAC 02:00:00:00:00:01 is in use on network \"shared\" by interface tap");
+	refuse_to_attach(fixture, "shared", 0, &call, BROKER_ERROR_CONFLICT, "of user 1000");
+	/* Another network is another cable. */
+	assert_int_equal(interface_create(registry_find(&fixture->registry, "host"), &call, USER,
+				 &interface, &fds, &failure),
+		0);
+	close(fds.fds[0]);
+	network_release(hold);
+	network_release(host);
+}
+
+static void a_full_subnet_is_told(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "lab");
+	struct create_interface_call call = {.hostname = "two"};
+
+	attach_as(fixture, "lab", USER, "one");
+	refuse_to_attach(fixture, "lab", USER, &call, BROKER_ERROR_QUOTA_EXCEEDED,
+		"network \"lab\" has no free address left in 10.77.0.0/30");
+	assert_int_equal(fixture->platform->interfaces_count, 1);
+	network_release(hold);
+}
+
+static void a_failed_interface_leaves_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct create_interface_call call = {.hostname = "web"};
+
+	fixture->platform->attach_error = -EPERM;
+	refuse_to_attach(fixture, "shared", USER, &call, BROKER_ERROR_CREATE_FAILURE,
+		"no interface on network \"shared\": the fake failed");
+	assert_int_equal(interface_count_of_user(&fixture->registry, USER), 0);
+	/* rmdir() wants it empty. */
+	assert_int_equal(rmdir("run/interfaces"), 0);
+	network_release(hold);
+}
+
+static void a_number_in_use_is_passed_over(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct platform *platform = fixture->platform;
+
+	platform->interfaces[platform->interfaces_count++].link.number = 0x01010101;
+	platform->next_random = 0;
+	/* The id takes the first draw. */
+	assert_int_equal(attach_as(fixture, "shared", USER, "").interface->number, 0x02020202);
+	network_release(hold);
+}
+
+static void hosts_are_written_for_dnsmasq(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct fake_network *network = platform_fake_network(fixture->platform, "shared");
+	char mac[MAC_TEXT_SIZE], expected[128], other[MAC_TEXT_SIZE];
+	struct interface *web = attach_as(fixture, "shared", USER, "web").interface;
+	struct interface *rival;
+
+	mac_to_text(web->record.mac, mac);
+	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web\n", mac);
+	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
+	assert_int_equal(network->reloads, 1);
+	/* The name belongs to who had it first. */
+	rival = attach_as(fixture, "shared", USER + 1, "WEB").interface;
+	mac_to_text(rival->record.mac, other);
+	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web\n%s,192.168.64.3\n", mac, other);
+	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
+	assert_int_equal(network->reloads, 2);
+	network_release(hold);
+}
+
+static void hosts_wait_for_a_dnsmasq_that_starts(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct fake_network *network = platform_fake_network(fixture->platform, "shared");
+
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	attach_as(fixture, "shared", USER, "web");
+	assert_int_equal(network->reloads, 0);
+	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(network->reloads, 1);
+	network_release(hold);
+}
+
+static void a_tampered_interface_is_taken_away(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	uint32_t number = attach_as(fixture, "shared", USER, "web").interface->number;
+
+	fixture->platform->events->interface_tampered(
+		fixture->platform->context, number, "its holder changed its address");
+	assert_null(platform_fake_interface(fixture->platform, number));
+	/* It counts until the kernel says that it has gone. */
+	assert_int_equal(interface_count_of_user(&fixture->registry, USER), 1);
+	platform_fake_close_interface(fixture->platform, number);
+	assert_int_equal(interface_count_of_user(&fixture->registry, USER), 0);
+	network_release(hold);
+}
+
+static void nat_is_applied_again_only_for_networks(void **state)
+{
+	struct fixture *fixture = *state;
+	struct platform *platform = fixture->platform;
+	struct network_hold *hold;
+	unsigned int applied;
+
+	platform->events->nat_stale(platform->context, "test");
+	assert_int_equal(platform->nat_applied, 0);
+	hold = acquire(fixture, "shared");
+	applied = platform->nat_applied;
+	platform->events->nat_stale(platform->context, "test");
+	assert_int_equal(platform->nat_applied, applied + 1);
+	network_release(hold);
+}
+
+/* As after a crash: the kernel's objects stay, a new registry finds them. */
+static void restart(struct fixture *fixture)
+{
+	close_registry(fixture);
+	open_registry(fixture);
+	assert_int_equal(registry_adopt(&fixture->registry), 0);
+}
+
+static void networks_and_interfaces_are_adopted(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct interface *interface = attach_as(fixture, "shared", USER, "web").interface;
+	struct interface_record record = interface->record;
+	uint32_t number = interface->number;
+	struct create_interface_call call = {.has_mac = true, .mac = record.mac};
+
+	network_release(hold);
+	restart(fixture);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	interface = interface_find(&fixture->registry, number);
+	assert_non_null(interface);
+	assert_int_equal(interface->record.uid, USER);
+	assert_int_equal(interface->record.address.s_addr, record.address.s_addr);
+	refuse_to_attach(fixture, "shared", 0, &call, BROKER_ERROR_CONFLICT, "is in use");
+	/* Its dnsmasq ran on and serves at once. */
+	network_release(acquire(fixture, "shared"));
+	platform_fake_close_interface(fixture->platform, number);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_LINGERING);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	assert_int_equal(fixture->platform->networks_count, 0);
+}
+
+static void an_adopted_network_starts_its_dnsmasq_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct answer answer;
+
+	attach_as(fixture, "shared", USER, "web");
+	network_release(hold);
+	platform_fake_network(fixture->platform, "shared")->dhcp_runs = false;
+	restart(fixture);
+	assert_true(platform_fake_network(fixture->platform, "shared")->dhcp_runs);
+	hold = start_to_acquire(fixture, "shared", &answer);
+	/* With a VM on it the network stays even if that fails. */
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	assert_int_equal(answer.count, 1);
+	assert_false(answer.granted);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+	assert_int_equal(fixture->platform->networks_count, 1);
+	network_release(hold);
+}
+
+static void an_adopted_network_without_users_lingers(void **state)
+{
+	struct fixture *fixture = *state;
+
+	network_release(acquire(fixture, "shared"));
+	restart(fixture);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_LINGERING);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	assert_true(registry_is_empty(&fixture->registry));
+}
+
+static void an_unconfigured_network_is_adopted_until_it_goes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "lab");
+
+	network_release(hold);
+	config_init(&fixture->config);
+	restart(fixture);
+	assert_int_equal(state_of(fixture, "lab"), NETWORK_LINGERING);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	assert_null(registry_find(&fixture->registry, "lab"));
+	assert_refused(fixture, "lab", BROKER_ERROR_NOT_FOUND,
+		"network \"lab\" does not exist; there are: host, shared");
+}
+
+static void what_was_tampered_with_meanwhile_is_not_adopted(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	uint32_t number = attach_as(fixture, "shared", USER, "web").interface->number;
+
+	network_release(hold);
+	platform_fake_interface(fixture->platform, number)->link.tampering = "it was changed";
+	restart(fixture);
+	assert_int_equal(fixture->platform->interfaces_count, 0);
+	assert_null(interface_find(&fixture->registry, number));
+}
+
+static void a_lost_record_costs_the_owner_only(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	uint32_t number = attach_as(fixture, "shared", USER, "web").interface->number;
+	char path[64];
+	FILE *file;
+
+	network_release(hold);
+	snprintf(path, sizeof(path), "run/interfaces/%08x.json", number);
+	file = fopen(path, "we");
+	assert_non_null(file);
+	fputs("garbage", file);
+	fclose(file);
+	restart(fixture);
+	assert_non_null(interface_find(&fixture->registry, number));
+	assert_int_equal(
+		interface_find(&fixture->registry, number)->record.uid, RECORDS_OWNER_UNKNOWN);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);
+}
+
+static void records_of_what_has_gone_are_removed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+
+	attach_as(fixture, "shared", USER, "web");
+	network_release(hold);
+	fixture->platform->networks_count = 0;
+	fixture->platform->interfaces_count = 0;
+	restart(fixture);
+	assert_true(registry_is_empty(&fixture->registry));
+	assert_false(exists("run/networks/shared.json"));
+	assert_int_equal(rmdir("run/interfaces"), 0);
+}
+
+static void stopping_takes_only_unused_networks_away(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+
+	network_release(acquire(fixture, "host"));
+	registry_stop(&fixture->registry);
+	assert_int_equal(fixture->platform->networks_count, 1);
+	assert_non_null(platform_fake_network(fixture->platform, "shared"));
+	network_release(hold);
+	registry_stop(&fixture->registry);
+	assert_int_equal(fixture->platform->networks_count, 0);
+}
+
+static void trouble_is_told_from_chatter(void **state)
+{
+	static const struct {
+		const char *line;
+		bool warning;
+	} cases[] = {
+		{"failed to create listening socket for 10.0.0.1: Address already in use", true},
+		{"not using configured address 10.0.0.2 because it is leased to x", true},
+		{"DHCP packet received on eth0 which has no address range: no address range", true},
+		{"warning: no upstream servers configured", false},
+		{"started, version 2.90 cachesize 150", false},
+		{"DHCPACK(vmbr0) 10.0.0.2 52:54:00:00:00:01 web", false},
+		{"using nameserver 10.0.0.53#53", false},
+	};
+
+	for (size_t i = 0; i < array_length(cases); i++)
+		assert_int_equal(dhcp_line_is_warning(cases[i].line), cases[i].warning);
+}
+
+#define REGISTRY_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		REGISTRY_TEST(a_hold_waits_until_the_network_serves),
+		REGISTRY_TEST(a_call_back_may_release_its_hold),
+		REGISTRY_TEST(an_unused_network_goes_after_the_idle_time),
+		REGISTRY_TEST(a_new_user_ends_the_idle_time),
+		REGISTRY_TEST(a_bridge_that_stays_is_tried_again),
+		REGISTRY_TEST(unknown_and_broken_networks_are_refused),
+		REGISTRY_TEST(a_failed_bridge_leaves_nothing),
+		REGISTRY_TEST(failed_nat_takes_the_bridge_away),
+		REGISTRY_TEST(a_dnsmasq_that_cannot_start_takes_the_bridge_away),
+		REGISTRY_TEST(a_dnsmasq_that_dies_at_its_start_fails_the_holds),
+		REGISTRY_TEST(a_silent_dnsmasq_times_out),
+		REGISTRY_TEST(a_dead_dnsmasq_is_started_again),
+		REGISTRY_TEST(a_removed_bridge_is_made_again_for_holds),
+		REGISTRY_TEST(a_network_comes_back_on_its_subnet),
+		REGISTRY_TEST(a_taken_subnet_is_moved_from),
+		REGISTRY_TEST(a_taken_configured_subnet_is_an_error),
+		REGISTRY_TEST(an_interface_holds_its_network),
+		REGISTRY_TEST(an_interface_keeps_mac_and_address),
+		REGISTRY_TEST(two_live_interfaces_never_share_a_mac),
+		REGISTRY_TEST(a_full_subnet_is_told),
+		REGISTRY_TEST(a_failed_interface_leaves_nothing),
+		REGISTRY_TEST(a_number_in_use_is_passed_over),
+		REGISTRY_TEST(hosts_are_written_for_dnsmasq),
+		REGISTRY_TEST(hosts_wait_for_a_dnsmasq_that_starts),
+		REGISTRY_TEST(a_tampered_interface_is_taken_away),
+		REGISTRY_TEST(nat_is_applied_again_only_for_networks),
+		REGISTRY_TEST(networks_and_interfaces_are_adopted),
+		REGISTRY_TEST(an_adopted_network_starts_its_dnsmasq_again),
+		REGISTRY_TEST(an_adopted_network_without_users_lingers),
+		REGISTRY_TEST(an_unconfigured_network_is_adopted_until_it_goes),
+		REGISTRY_TEST(what_was_tampered_with_meanwhile_is_not_adopted),
+		REGISTRY_TEST(a_lost_record_costs_the_owner_only),
+		REGISTRY_TEST(records_of_what_has_gone_are_removed),
+		REGISTRY_TEST(stopping_takes_only_unused_networks_away),
+		cmocka_unit_test(trouble_is_told_from_chatter),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
