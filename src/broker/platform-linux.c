@@ -161,17 +161,12 @@ int platform_destroy_network(struct platform *platform, const char *network, cha
 	return 0;
 }
 
-/*
- * Waits until priv has closed its copies of the fds it sent last: it takes the next request only
- * then, and answers one it does not know without doing anything. Otherwise a VM that ends at once
- * would leave its TAP there for a moment, in the way of the VM's next start.
- */
+/* Waits until priv has closed its copies of the fds it sent last. */
 static int await_closed_copies(struct platform *platform)
 {
-	struct verb_request request = {.verb = VERB_COUNT};
-	int error = linux_call(platform, &request, NULL, 0, NULL, NULL, NULL);
+	struct verb_request request = {.verb = VERB_SETTLE};
 
-	return error == -EOPNOTSUPP ? 0 : error;
+	return linux_call(platform, &request, NULL, 0, NULL, NULL, NULL);
 }
 
 int platform_attach(struct platform *platform, const char *network, uint32_t number,

@@ -138,6 +138,11 @@ static int run_open_nft_events(const struct verb_call *call)
 	return sockets_open_nft_events(call->outcome);
 }
 
+static int run_settle(const struct verb_call *call)
+{
+	return 0;
+}
+
 static const struct verb_entry verbs[] = {
 	[VERB_CREATE_BRIDGE] = {"create-bridge", 0, 0, run_create_bridge},
 	[VERB_DELETE_BRIDGE] = {"delete-bridge", 0, 0, run_delete_bridge},
@@ -148,6 +153,7 @@ static const struct verb_entry verbs[] = {
 	[VERB_STOP_DNSMASQ] = {"stop-dnsmasq", 0, 0, run_stop_dnsmasq},
 	[VERB_FORCE_BUFFERS] = {"force-buffers", 1, VERB_SOCKETS_MAX, run_force_buffers},
 	[VERB_OPEN_NFT_EVENTS] = {"open-nft-events", 0, 0, run_open_nft_events},
+	[VERB_SETTLE] = {"settle", 0, 0, run_settle},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");
 static_assert(VERB_QUEUES_MAX <= FD_PASS_MAX, "a TAP's queues fit into one reply");
