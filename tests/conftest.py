@@ -3,7 +3,7 @@
     VMNET_BIN=build pytest tests/netns tests/guest
 
 VMNET_BIN is the directory with the programs; meson's build directory will do, as programs are looked for below it.
-VMNET_HELPER, if set, is the vmnet-helper to take instead: one with another sanitizer.
+VMNET_HELPER_BIN, if set, is the directory to take vmnet-helper from instead: a build with another sanitizer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def bin_dir(public_directory: Path) -> Path:
     if not setting:
         pytest.fail("VMNET_BIN isn't set: it names the directory with the built programs", pytrace=False)
     try:
-        return programs.reachable(Path(setting), public_directory, {"vmnet-helper": os.environ.get("VMNET_HELPER")})
+        return programs.reachable(Path(setting), public_directory, {"vmnet-helper": os.environ.get("VMNET_HELPER_BIN")})
     except programs.MissingProgram as error:
         pytest.fail(f"VMNET_BIN={setting}: {error}", pytrace=False)
 

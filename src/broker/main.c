@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -222,6 +223,17 @@ static int run_priv_with(const struct arguments *arguments, const struct setup *
 	return priv_run(&options);
 }
 
+/* priv's loop takes them once it runs; before that they would end us with a socket left behind. */
+static int block_stop_signals(void)
+{
+	sigset_t blocked;
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGINT);
+	return sigprocmask(SIG_BLOCK, &blocked, NULL) < 0 ? -errno : 0;
+}
+
 static int run_priv(const struct arguments *arguments)
 {
 	const struct setup_options options = {
@@ -241,7 +253,9 @@ static int run_priv(const struct arguments *arguments)
 	}
 	umask(022);
 	setup_init(&setup);
-	result = setup_prepare(&setup, &options, error);
+	result = block_stop_signals();
+	if (!result)
+		result = setup_prepare(&setup, &options, error);
 	if (result)
 		log_error("main", "%s", *error ? error : strerror(-result));
 	else

@@ -18,26 +18,30 @@ def everybody_can_reach(path: Path) -> bool:
     return all(step.stat().st_mode & 0o001 for step in (path, *path.parents) if step.is_dir())
 
 
+def _reachable_build(given: Path, copy: Path) -> Path:
+    given = given.resolve()
+    if everybody_can_reach(given):
+        return given
+    shutil.copytree(given, copy, symlinks=True, ignore=shutil.ignore_patterns("*.p", "meson-*", "*.a", "*.o"))
+    return copy
+
+
 def reachable(given: Path, place: Path, instead: Mapping[str, str | None] | None = None) -> Path:
     """A directory below place with a link to every program in or below given, copied first where it has to be.
 
-    instead names other files for some of the programs.
+    instead names other builds for some of the programs.
     """
-    given = given.resolve()
-    if not everybody_can_reach(given):
-        copy = place / "build"
-        shutil.copytree(given, copy, symlinks=True, ignore=shutil.ignore_patterns("*.p", "meson-*", "*.a", "*.o"))
-        given = copy
+    builds = {None: _reachable_build(given, place / "build")}
     links = place / "bin"
     links.mkdir()
     for name in PROGRAMS:
-        if other := (instead or {}).get(name):
-            shutil.copy(other, links / name)
-            continue
+        other = (instead or {}).get(name)
+        if other not in builds:
+            builds[other] = _reachable_build(Path(other), place / name)
         # Other builds may lie below this one: the nearest is meant.
-        found = sorted(given.rglob(name), key=lambda path: len(path.parts))
+        found = sorted(builds[other].rglob(name), key=lambda path: len(path.parts))
         found = [path for path in found if path.is_file() and os.access(path, os.X_OK)]
         if not found:
-            raise MissingProgram(f"{name} isn't in {given} or below; build first")
+            raise MissingProgram(f"{name} isn't in {builds[other]} or below; build first")
         (links / name).symlink_to(found[0])
     return links

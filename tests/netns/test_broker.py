@@ -445,6 +445,14 @@ def test_idle_leftovers_are_taken_away_after_a_crash(make_broker):
     wait_for(lambda: broker.leftovers().files == RUNNING_FILES, 2, "removal of its records")
 
 
+def test_sigterm_right_after_the_start_leaves_nothing(make_broker):
+    broker = make_broker(start=False)
+    for _ in range(5):
+        broker.start()
+        assert broker.terminate() == 0
+        assert not broker.leftovers()
+
+
 def test_sigterm_leaves_what_is_in_use(make_broker):
     broker = make_broker()
     with broker.connect(MEMBER) as peer:

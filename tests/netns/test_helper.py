@@ -34,7 +34,7 @@ def cable(broker, bin_dir, show_on_failure):
 
     yield make
     for made in cables:
-        made.process.kill()
+        made.close()
 
 
 @pytest.fixture
