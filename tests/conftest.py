@@ -47,6 +47,17 @@ def bin_dir(public_directory: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def release_bin_dir(bin_dir: Path, public_directory: Path) -> Path:
+    """The programs without sanitizers, for what those distort; VMNET_RELEASE_BIN names their directory."""
+    setting = os.environ.get("VMNET_RELEASE_BIN")
+    if not setting:
+        return bin_dir
+    place = public_directory / "release"
+    place.mkdir()
+    return programs.reachable(Path(setting), place)
+
+
+@pytest.fixture(scope="session")
 def guest_kit(public_directory: Path) -> guestkit.Kit:
     """Kernel, initramfs and accelerator for guests; made on first use."""
     return guestkit.reachable(guestkit.build(), public_directory)
@@ -73,8 +84,8 @@ def make_broker(
     """make_broker(**options): a running Broker, see lib.broker; several if you like."""
     brokers: list[Broker] = []
 
-    def make(start: bool = True, **options: Any) -> Broker:
-        broker = Broker(lab, bin_dir, start=False, **options)
+    def make(start: bool = True, programs: Path = bin_dir, **options: Any) -> Broker:
+        broker = Broker(lab, programs, start=False, **options)
         brokers.append(broker)
         show_on_failure(f"vmnet-broker {broker.directory}", broker.log)
         if start:

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,11 +12,19 @@
 
 static void report_unreadable(struct config *config, const char *file_name, int error)
 {
+	const char *reason = strerror(-error);
+
 	if (config->broken_count == CONFIG_BROKEN_MAX)
 		return;
+	if (error == -EFBIG)
+		reason = "longer than 256 KiB";
+	else if (error == -EINVAL)
+		reason = "no regular file";
 	snprintf(config->broken[config->broken_count++], CONFIG_ERROR_SIZE,
-		"%s: could not be read: %s", file_name, strerror(-error));
+		"%s: could not be read: %s", file_name, reason);
 }
+
+static_assert(CONFIG_FILE_MAX == 256u << 10, "report_unreadable() says so");
 
 /* The whole file, or negative errno; *ret_bytes is to be freed. */
 static ssize_t read_file(int directory, const char *file_name, char **ret_bytes)

@@ -33,12 +33,17 @@ static void write_line(FILE *stream, const struct network *network, const struct
 	struct in_addr address = ipv4_subnet_host(network->link.subnet, entry->offset);
 	const char *hostname = find_hostname(network, entry->mac);
 	char address_text[INET_ADDRSTRLEN];
+	char domain[NETWORK_DOMAIN_SIZE];
 	char mac_text[MAC_TEXT_SIZE];
 
 	mac_to_text(entry->mac, mac_text);
 	inet_ntop(AF_INET, &address, address_text, sizeof(address_text));
-	fprintf(stream, "%s,%s%s%s\n", mac_text, address_text, hostname ? "," : "",
-		hostname ? hostname : "");
+	network_domain(network->name, domain);
+	fprintf(stream, "%s,%s", mac_text, address_text);
+	/* With its domain: a bare "ignore", "infinite" or "1h" is not a name to dnsmasq. */
+	if (hostname)
+		fprintf(stream, ",%s.%s", hostname, domain);
+	fputc('\n', stream);
 }
 
 static int compare_offsets(const void *left, const void *right)

@@ -115,9 +115,8 @@ static int reserve_address(
 			"configure a larger subnet",
 			network->name, subnet);
 	}
-	if (result > 0)
-		result = records_save_memory(
-			network->registry->records, network->name, &network->memory);
+	if (result > 0 || (result == 0 && network->memory_is_unsaved))
+		result = network_save_memory(network);
 	if (result < 0)
 		return failure_set(failure, BROKER_ERROR_INTERNAL,
 			"the address could not be recorded: %s", strerror(-result));
@@ -201,6 +200,15 @@ static void report_creation(const struct interface *interface)
 		name, (int)interface->record.uid, mac, address);
 }
 
+static void update_hosts(struct network *network)
+{
+	int error = network_write_hosts(network);
+
+	if (error)
+		log_error(
+			network->tag, "its hosts file could not be written: %s", strerror(-error));
+}
+
 static void link_interface(struct network *network, struct interface *interface)
 {
 	interface->network = network;
@@ -236,10 +244,7 @@ int interface_create(struct network *network, const struct create_interface_call
 	*ret_interface = interface;
 	link_interface(network, take_ptr(interface));
 	report_creation(*ret_interface);
-	error = network_write_hosts(network);
-	if (error)
-		log_error(
-			network->tag, "its hosts file could not be written: %s", strerror(-error));
+	update_hosts(network);
 	return 0;
 }
 
@@ -289,11 +294,13 @@ void interface_release(struct registry *registry, uint32_t number)
 	struct interface **link;
 	struct network *network;
 	char name[IFNAMSIZ];
+	bool had_hostname;
 	int error;
 
 	if (!interface)
 		return;
 	network = interface->network;
+	had_hostname = *interface->record.hostname;
 	for (link = &network->interfaces; *link != interface; link = &(*link)->next)
 		;
 	*link = interface->next;
@@ -306,6 +313,9 @@ void interface_release(struct registry *registry, uint32_t number)
 	if (error)
 		log_warn(network->tag, "the record of interface %s could not be removed: %s", name,
 			strerror(-error));
+	/* Another VM may have waited for its name. */
+	if (had_hostname && network->state != NETWORK_ABSENT)
+		update_hosts(network);
 	network_settle(network);
 }
 

@@ -122,7 +122,7 @@ static int remember_subnet(struct network *network, struct ipv4_subnet subnet)
 	network->memory.subnet = subnet;
 	network->memory.has_subnet = true;
 	reservations_limit(&network->memory.reservations, pool.reserved_first, pool.reserved_last);
-	return records_save_memory(network->registry->records, network->name, &network->memory);
+	return network_save_memory(network);
 }
 
 static int write_records(struct network *network, uid_t uid)

@@ -172,6 +172,15 @@ static void load_memory(struct network *network)
 			strerror(-error), error == -EBADMSG ? "; the record was set aside" : "");
 }
 
+int network_save_memory(struct network *network)
+{
+	int error =
+		records_save_memory(network->registry->records, network->name, &network->memory);
+
+	network->memory_is_unsaved = error != 0;
+	return error;
+}
+
 /* Adds an ABSENT network at its place in the sorted list. */
 static int add_network(struct registry *registry, const char *name,
 	const struct config_network *config, struct network **ret_network)
@@ -345,7 +354,7 @@ void registry_done(struct registry *registry)
 void registry_stop(struct registry *registry)
 {
 	for (struct network *network = registry->networks; network; network = network->next)
-		if (network->state != NETWORK_ABSENT && !has_users(network))
+		if (network->state != NETWORK_ABSENT && !network->interfaces)
 			stop_network(network);
 }
 
@@ -371,8 +380,10 @@ static void adopt_network(void *context, const struct platform_network *link)
 static void adopt_interface(void *context, const struct platform_interface *link)
 {
 	struct registry *registry = context;
-	struct network *network = registry_find(registry, link->network);
+	struct network *network = find_entry(registry, link->network);
 
+	if (network && network->state == NETWORK_ABSENT)
+		network = NULL;
 	if (!network)
 		log_warn("main", "interface number %08x belongs to network %s, which has no bridge",
 			link->number, link->network);

@@ -67,6 +67,7 @@ struct network {
 	struct platform_network link; /* valid unless ABSENT */
 	uid_t uid;                    /* who had it made */
 	struct network_memory memory;
+	bool memory_is_unsaved; /* its record could not be written */
 	struct dhcp dhcp;
 	struct platform_timer *idle_timer;
 	struct network_hold *holds;
@@ -88,7 +89,7 @@ void registry_done(struct registry *registry);
 /* Reads back what the kernel has of ours and goes on with it: once, before the loop. */
 int registry_adopt(struct registry *registry);
 
-/* Removes the networks nobody uses, now. */
+/* Before the end: removes the networks without an interface, now. Holds end with us. */
 void registry_stop(struct registry *registry);
 
 /* True when no network exists. */
@@ -116,6 +117,9 @@ void network_describe(const struct network *network, struct broker_network *ret_
 
 /* Its users are others now: it starts to linger, or stops doing so. */
 void network_settle(struct network *network);
+
+/* Writes what outlives it. Negative errno. */
+int network_save_memory(struct network *network);
 
 /* Writes its hosts file, when that says something new, and tells dnsmasq. Negative errno. */
 int network_write_hosts(struct network *network);

@@ -1,6 +1,7 @@
 #include "broker/records.h"
 
 #include "broker/durable.h"
+#include "priv/pool.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -221,7 +222,9 @@ static bool decode_memory(const json_t *object, struct network_memory *memory)
 	const json_t *value;
 	size_t index;
 
-	if (!get_subnet(object, "subnet", &memory->subnet) || !json_is_array(list))
+	/* priv refuses any other, and the network could never be made again. */
+	if (!get_subnet(object, "subnet", &memory->subnet) ||
+		!ipv4_subnet_is_private(memory->subnet) || !json_is_array(list))
 		return false;
 	memory->has_subnet = true;
 	json_array_foreach(list, index, value)

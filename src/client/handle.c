@@ -322,7 +322,8 @@ static int exchange(vmnet_broker_t *broker, const struct handle_call *call, int6
 	int result = connection_send(
 		broker->connection, call->message, call->fds, call->fds_count, deadline);
 
-	if (result < 0)
+	/* Who refuses a connection says why and hangs up: that can be read still. */
+	if (result < 0 && result != -EPIPE && result != -ECONNRESET)
 		return result;
 	result = connection_receive(
 		broker->connection, deadline, &ret_answer->message, &ret_answer->fds);

@@ -114,6 +114,8 @@ static int detach(void *context)
 	int pid_writer = *(int *)context;
 	pid_t pid;
 
+	/* The broker is not a service of whoever supervises us. */
+	unsetenv("NOTIFY_SOCKET");
 	if (setsid() < 0 || chdir("/") < 0)
 		return -errno;
 	pid = fork();

@@ -5,16 +5,20 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import select
 import socket
+import struct
 import subprocess
 import time
 
 import pytest
 
+from lib import frames
 from lib.broker import MEMBER, STRANGER, Broker, VarlinkError
 from lib.lab import is_running, read_proc, wait_for
 
 IDLE_S = 1
+VNET_HDR = 12  # bytes in front of a TAP's frame
 RUNNING_FILES = ["lock", "socket"]  # what the runtime directory holds while no network runs
 
 
@@ -264,6 +268,70 @@ def test_interface_answer(make_broker):
         os.close(taps[0])
 
 
+def wait_for_hosts(broker, times):
+    """dnsmasq has read its hosts file so often: once at its start, once for each VM."""
+    wait_for(lambda: broker.log().count("/shared.hosts\n") >= times, 5, "dnsmasq reads its hosts file")
+
+
+def dhcp_address(tap, mac):
+    """The address that a DHCP client with this MAC is given within a second; None: no answer."""
+    fixed = struct.pack("!BBBBIHH16x6s10x192xI", 1, 1, 6, 0, 0x1234, 0, 0x8000, frames.mac_bytes(mac), 0x63825363)
+    options = bytes([53, 1, 1, 80, 0, 255])  # DHCPDISCOVER, rapid commit (RFC 4039): the answer is the lease
+    packet = frames.udp("0.0.0.0", 68, "255.255.255.255", 67, fixed + options)
+    os.write(tap, bytes(VNET_HDR) + frames.ethernet(frames.BROADCAST, mac, frames.ETHERTYPE_IPV4, packet))
+    while select.select([tap], [], [], 1)[0]:
+        frame = frames.parse(os.read(tap, 4096)[VNET_HDR:])
+        if frame.destination_port == 68 and frame.payload[28:34] == frames.mac_bytes(mac):
+            return socket.inet_ntoa(frame.payload[16:20])
+    return None
+
+
+def dns_addresses(lab, server, name):
+    """What the server says of a name's IPv4 addresses."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    query = struct.pack("!HHHHHH", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
+    with lab.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
+        resolver.settimeout(2)
+        resolver.sendto(query, (server, 53))
+        answer = resolver.recv(4096)
+    count = struct.unpack("!H", answer[6:8])[0]
+    # Each answer is a compressed name, type, class, TTL, length and the address: 16 bytes.
+    return [socket.inet_ntoa(answer[len(query) + 16 * i + 12 :][:4]) for i in range(count)]
+
+
+@pytest.mark.parametrize("hostname", ["web", "ignore", "infinite", "1h", "100"])
+def test_hostname_is_a_name_and_no_word_of_dnsmasq(make_broker, lab, hostname):
+    broker = make_broker()
+    with broker.connect(MEMBER) as peer:
+        reply, taps = create(peer, hostname=hostname)
+        wait_for_hosts(broker, 2)
+        assert dhcp_address(taps[0], reply["mac"]) == reply["address"]
+        network = reply["network"]
+        assert dns_addresses(lab, network["gateway"], f"{hostname}.{network['domain']}") == [reply["address"]]
+        os.close(taps[0])
+
+
+def test_hostname_goes_to_the_next_of_its_name(make_broker, lab):
+    broker = make_broker()
+    with broker.connect(MEMBER) as peer:
+        first, taps = create(peer, mac="52:54:00:00:00:01", hostname="web")
+        wait_for_hosts(broker, 2)
+        second, others = create(peer, mac="52:54:00:00:00:02", hostname="web")
+        taps += others
+        wait_for_hosts(broker, 3)
+        for reply, tap in ((first, taps[0]), (second, taps[1])):
+            assert dhcp_address(tap, reply["mac"]) == reply["address"]
+        gateway = first["network"]["gateway"]
+        assert dns_addresses(lab, gateway, "web.shared.vmnet") == [first["address"]]
+        os.close(taps[0])
+        wait_for(
+            lambda: dns_addresses(lab, gateway, "web.shared.vmnet") == [second["address"]],
+            3,
+            "the name is the other VM's",
+        )
+        os.close(taps[1])
+
+
 def test_mac_follows_what_is_known(make_broker):
     broker = make_broker()
     with broker.connect(MEMBER) as peer:
@@ -465,6 +533,14 @@ def test_sigterm_leaves_what_is_in_use(make_broker):
     os.close(taps[0])
 
 
+def test_sigterm_takes_away_what_only_a_connection_holds(make_broker):
+    broker = make_broker()
+    with broker.connect(MEMBER) as peer:
+        acquire(peer, "host")
+        assert broker.terminate() == 0
+        assert not broker.leftovers()
+
+
 def test_foreign_links_are_not_touched(make_broker, lab):
     lab.host.ip("link", "add", "vmbr00000000", "type", "bridge")
     lab.host.ip("link", "add", "other", "type", "bridge")
@@ -517,7 +593,6 @@ def test_exit_when_idle(make_broker):
 @pytest.mark.parametrize("what", ["address", "persist", "owner"])
 def test_tampered_tap_is_deleted(make_broker, what):
     import fcntl
-    import struct
 
     broker = make_broker(idle_timeout_s=IDLE_S)
     with broker.connect(MEMBER) as peer:
@@ -565,9 +640,8 @@ def test_stranger_cannot_join_a_multi_queue_tap(make_broker, lab):
 # Leaks
 
 
-def test_two_hundred_cycles_leave_nothing(make_broker, lab):
-    # AddressSanitizer keeps freed memory for a while; without that its brokers too must stay as they are.
-    broker = make_broker(idle_timeout_s=IDLE_S, env={"ASAN_OPTIONS": "quarantine_size_mb=0:thread_local_quarantine_size_kb=0"})
+def test_two_hundred_cycles_leave_nothing(make_broker, lab, release_bin_dir):
+    broker = make_broker(idle_timeout_s=IDLE_S, programs=release_bin_dir)  # AddressSanitizer keeps freed memory
 
     def numbers():
         ruleset = lab.host.run(["nft", "list", "ruleset"]).stdout.splitlines()

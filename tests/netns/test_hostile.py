@@ -238,6 +238,21 @@ def test_connections_of_one_user_are_limited(broker, bystander):
         peer.close()
 
 
+def test_library_tells_of_the_limit_of_connections(broker, bystander, lab, bin_dir):
+    peers = [broker.connect(MEMBER) for _ in range(64)]
+    assert all(peer.call("ListNetworks")[0]["networks"] for peer in peers)
+    for _ in range(10):  # the refusal may come before the call is sent, or while
+        client = lab.host.run(
+            [bin_dir / "client", "shared"],
+            user=MEMBER,
+            env={"VMNET_BROKER_SOCKET": str(broker.socket_path)},
+            check=False,
+        )
+        assert client.stdout == "fail acquire 7\n" and "64 connections" in client.stderr
+    for peer in peers:
+        peer.close()
+
+
 def test_random_bytes(broker, bystander):
     generator = random.Random(20240229)
     call = b'{"method":"org.vmnet.Broker.CreateInterface","parameters":{"network":"host","queues":2,"sockets":[0]}}\0'

@@ -599,6 +599,25 @@ static void a_failed_interface_leaves_nothing(void **state)
 	network_release(hold);
 }
 
+static void an_address_is_recorded_before_it_is_used(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct create_interface_call call = {.hostname = "web"};
+	struct in_addr address;
+
+	/* In the way of the record. */
+	assert_int_equal(mkdir("state/networks/shared.json.new", 0700), 0);
+	for (int tries = 0; tries < 2; tries++)
+		refuse_to_attach(fixture, "shared", USER, &call, BROKER_ERROR_INTERNAL,
+			"the address could not be recorded");
+	assert_int_equal(rmdir("state/networks/shared.json.new"), 0);
+	address = attach_as(fixture, "shared", USER, "web").interface->record.address;
+	assert_non_null(strstr(read_text("state/networks/shared.json"), "\"192.168.64.2\""));
+	assert_int_equal(ntohl(address.s_addr), 0xc0a84002);
+	network_release(hold);
+}
+
 static void a_number_in_use_is_passed_over(void **state)
 {
 	struct fixture *fixture = *state;
@@ -622,15 +641,22 @@ static void hosts_are_written_for_dnsmasq(void **state)
 	struct interface *rival;
 
 	mac_to_text(web->record.mac, mac);
-	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web\n", mac);
+	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web.shared.vmnet\n", mac);
 	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
 	assert_int_equal(network->reloads, 1);
 	/* The name belongs to who had it first. */
 	rival = attach_as(fixture, "shared", USER + 1, "WEB").interface;
 	mac_to_text(rival->record.mac, other);
-	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web\n%s,192.168.64.3\n", mac, other);
+	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web.shared.vmnet\n%s,192.168.64.3\n",
+		mac, other);
 	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
 	assert_int_equal(network->reloads, 2);
+	/* And to the next when that one has gone. */
+	platform_fake_close_interface(fixture->platform, web->number);
+	snprintf(expected, sizeof(expected), "%s,192.168.64.2\n%s,192.168.64.3,WEB.shared.vmnet\n",
+		mac, other);
+	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
+	assert_int_equal(network->reloads, 3);
 	network_release(hold);
 }
 
@@ -773,6 +799,20 @@ static void what_was_tampered_with_meanwhile_is_not_adopted(void **state)
 	assert_null(interface_find(&fixture->registry, number));
 }
 
+static void an_interface_on_a_foreign_bridge_is_not_adopted(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	uint32_t number = attach_as(fixture, "shared", USER, "web").interface->number;
+
+	network_release(hold);
+	/* Its own has gone meanwhile; somebody put it on another. */
+	fixture->platform->networks_count = 0;
+	restart(fixture);
+	assert_null(interface_find(&fixture->registry, number));
+	assert_int_equal(fixture->platform->interfaces_count, 0);
+}
+
 static void a_lost_record_costs_the_owner_only(void **state)
 {
 	struct fixture *fixture = *state;
@@ -812,13 +852,17 @@ static void records_of_what_has_gone_are_removed(void **state)
 static void stopping_takes_only_unused_networks_away(void **state)
 {
 	struct fixture *fixture = *state;
-	struct network_hold *hold = acquire(fixture, "shared");
+	struct network_hold *hold = acquire(fixture, "shared"), *host = acquire(fixture, "host");
+	uint32_t number = attach_as(fixture, "shared", USER, "web").interface->number;
 
-	network_release(acquire(fixture, "host"));
+	/* The connection that holds it ends with the broker. */
 	registry_stop(&fixture->registry);
+	assert_int_equal(state_of(fixture, "host"), NETWORK_ABSENT);
 	assert_int_equal(fixture->platform->networks_count, 1);
 	assert_non_null(platform_fake_network(fixture->platform, "shared"));
+	network_release(host);
 	network_release(hold);
+	platform_fake_close_interface(fixture->platform, number);
 	registry_stop(&fixture->registry);
 	assert_int_equal(fixture->platform->networks_count, 0);
 }
@@ -868,6 +912,7 @@ int main(void)
 		REGISTRY_TEST(two_live_interfaces_never_share_a_mac),
 		REGISTRY_TEST(a_full_subnet_is_told),
 		REGISTRY_TEST(a_failed_interface_leaves_nothing),
+		REGISTRY_TEST(an_address_is_recorded_before_it_is_used),
 		REGISTRY_TEST(a_number_in_use_is_passed_over),
 		REGISTRY_TEST(hosts_are_written_for_dnsmasq),
 		REGISTRY_TEST(hosts_wait_for_a_dnsmasq_that_starts),
@@ -878,6 +923,7 @@ int main(void)
 		REGISTRY_TEST(an_adopted_network_without_users_lingers),
 		REGISTRY_TEST(an_unconfigured_network_is_adopted_until_it_goes),
 		REGISTRY_TEST(what_was_tampered_with_meanwhile_is_not_adopted),
+		REGISTRY_TEST(an_interface_on_a_foreign_bridge_is_not_adopted),
 		REGISTRY_TEST(a_lost_record_costs_the_owner_only),
 		REGISTRY_TEST(records_of_what_has_gone_are_removed),
 		REGISTRY_TEST(stopping_takes_only_unused_networks_away),

@@ -143,6 +143,7 @@ static void damaged_memories_are_set_aside(void **state)
 		"{}",
 		"{\"subnet\":\"10.0.0.0/24\"}",
 		"{\"subnet\":\"10.0.0.1/24\",\"reservations\":[]}",
+		"{\"subnet\":\"8.8.8.0/24\",\"reservations\":[]}",
 		"{\"subnet\":\"10.0.0.0/24\",\"reservations\":[1]}",
 		"{\"subnet\":\"10.0.0.0/24\",\"reservations\":[{\"mac\":\"x\",\"address\":\"10.0.0."
 		"2\"}]}",
