@@ -4,9 +4,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* What a reader that is merely slow gets, each line. */
+#define PATIENCE_MS 100
 
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "ERROR",
@@ -30,6 +34,14 @@ static void hide_control_characters(char *text)
 			*text = '?';
 }
 
+/* A pipe that nobody reads any more must not keep its writer from ending. */
+static bool can_write(void)
+{
+	struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return poll(&fd, 1, PATIENCE_MS) != 0;
+}
+
 void log_write(enum log_level level, const char *tag, const char *format, ...)
 {
 	int kept = errno;
@@ -42,6 +54,7 @@ void log_write(enum log_level level, const char *tag, const char *format, ...)
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
 	hide_control_characters(text);
-	dprintf(STDERR_FILENO, "%s [%s] %s\n", level_names[level], tag, text);
+	if (can_write())
+		dprintf(STDERR_FILENO, "%s [%s] %s\n", level_names[level], tag, text);
 	errno = kept;
 }

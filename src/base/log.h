@@ -2,7 +2,7 @@
  * Lines on stderr: "LEVEL [tag] text", the form the original programs print and tools parse.
  *
  * Thread rules: every function may be called from any thread; one call is one write(), so lines
- * never mix.
+ * never mix. A line that stderr has no room for within a tenth of a second is lost.
  */
 #pragma once
 

@@ -3,7 +3,8 @@
  *
  * Startup, in this order; nothing is on stdout before all that can fail has succeeded:
  *   options -> --fd checked -> a broker (as root: started if there is none) -> root's identity
- *   given up -> signals -> --socket locked and bound -> interface -> sandbox
+ *   given up -> signals (until then they end it at once) -> --socket locked and bound -> interface
+ * -> sandbox
  *   --fd:     forwarding starts -> the line on stdout
  *   --socket: the line on stdout, on which the client is started -> its first message -> forwarding
  * Then it waits for the end: a signal, the VM's death, or a broken port. See socket-server.h for
@@ -129,6 +130,19 @@ static enum outcome adopt_inherited_socket(struct helper *helper)
 	return OUTCOME_GO_ON;
 }
 
+static void exit_at_once(int signal_number)
+{
+	_exit(EXIT_SUCCESS);
+}
+
+/* There is nothing to clean up yet, and waiting for the broker may take long. */
+static enum outcome exit_on_signals(struct helper *helper)
+{
+	signal(SIGTERM, exit_at_once);
+	signal(SIGINT, exit_at_once);
+	return OUTCOME_GO_ON;
+}
+
 static enum outcome find_broker(struct helper *helper)
 {
 	char reason[START_BROKER_ERROR_SIZE];
@@ -202,12 +216,12 @@ static enum outcome take_signal(const struct helper *helper)
 	return OUTCOME_STOP;
 }
 
-/* Waits until fd is readable; a stop comes first. */
-static enum outcome wait_for(const struct helper *helper, int fd)
+/* Waits until fd has one of the events of poll(2); a stop comes first. */
+static enum outcome wait_for(const struct helper *helper, int fd, short events)
 {
 	struct pollfd fds[] = {
 		{.fd = helper->signals, .events = POLLIN},
-		{.fd = fd, .events = POLLIN},
+		{.fd = fd, .events = events},
 	};
 	enum outcome outcome = OUTCOME_GO_ON;
 
@@ -291,7 +305,7 @@ static enum outcome join_network(struct helper *helper)
 		log_error("main", "cannot ask the broker: %s", strerror(error));
 		return OUTCOME_FAILED;
 	}
-	outcome = wait_for(helper, request->done_event);
+	outcome = wait_for(helper, request->done_event, POLLIN);
 	if (outcome != OUTCOME_GO_ON) {
 		/* The thread may be in the middle of it: the process ends with the request. */
 		take_ptr(request);
@@ -313,15 +327,21 @@ static enum outcome enter_sandbox(struct helper *helper)
 	return OUTCOME_FAILED;
 }
 
+/* Who does not read the line shall not keep us from ending: a pipe with any room takes it whole, as
+ * it is shorter than PIPE_BUF (pipe(7)). */
 static enum outcome announce(struct helper *helper)
 {
 	cleanup_free char *line = NULL;
 	int error = attach_startline(&helper->interface, &helper->options, &line);
+	enum outcome outcome;
 
 	if (error) {
 		log_error("main", "cannot describe the interface: %s", strerror(-error));
 		return OUTCOME_FAILED;
 	}
+	outcome = wait_for(helper, STDOUT_FILENO, POLLOUT);
+	if (outcome != OUTCOME_GO_ON)
+		return outcome;
 	if (fputs(line, stdout) >= 0 && fflush(stdout) == 0)
 		return OUTCOME_GO_ON;
 	log_error("main", "cannot write to stdout: %s", strerror(errno));
@@ -336,7 +356,7 @@ static enum outcome meet_client(struct helper *helper)
 
 	log_info("main", "waiting for a client on %s", helper->options.socket_path);
 	while (met == 0) {
-		enum outcome outcome = wait_for(helper, helper->server.socket);
+		enum outcome outcome = wait_for(helper, helper->server.socket, POLLIN);
 
 		if (outcome != OUTCOME_GO_ON)
 			return outcome;
@@ -489,6 +509,7 @@ typedef enum outcome (*step)(struct helper *helper);
 
 static const step start_steps[] = {
 	adopt_inherited_socket,
+	exit_on_signals,
 	find_broker,
 	give_up_root,
 	catch_signals,

@@ -117,19 +117,23 @@ static void prepare_incoming(
 
 		message->msg_name = wants_companions ? &companion->name : NULL;
 		message->msg_namelen = wants_companions ? sizeof(companion->name) : 0;
-		message->msg_control = wants_companions ? companion->control : NULL;
-		message->msg_controllen = wants_companions ? sizeof(companion->control) : 0;
+		/* The credentials fill it. Without them a VM could put fds of its own there. */
+		message->msg_control = search != SEARCH_OFF ? companion->control : NULL;
+		message->msg_controllen = search != SEARCH_OFF ? sizeof(companion->control) : 0;
 	}
 	dgram->has_companions = wants_companions;
 }
 
-/* An empty message is no end by itself; but after the end of a SOCK_SEQPACKET nothing else comes.
+/*
+ * To be asked when nothing came, or an empty message: that is no end by itself, but after the end
+ * of a SOCK_SEQPACKET nothing else comes, and of a socket that its former owner shut down not even
+ * that, while poll(2) calls it readable for ever.
  */
-static bool has_hung_up(const struct port_dgram *dgram, const struct mmsghdr *message)
+static bool has_hung_up(const struct port_dgram *dgram)
 {
 	struct pollfd fd = {.fd = dgram->port.fd, .events = POLLRDHUP};
 
-	return message->msg_len == 0 && poll(&fd, 1, 0) == 1;
+	return poll(&fd, 1, 0) == 1;
 }
 
 static bool is_passable(struct port_dgram *dgram, struct mmsghdr *message)
@@ -166,7 +170,7 @@ static int sort_incoming(struct port_dgram *dgram, int received, struct batch *b
 	for (int i = 0; i < received; i++) {
 		struct frame *frame = &batch->frames[batch->count];
 
-		if (has_hung_up(dgram, &dgram->incoming[i]))
+		if (dgram->incoming[i].msg_len == 0 && has_hung_up(dgram))
 			return batch->count > 0 ? 0 : -ECONNRESET;
 		if (!is_passable(dgram, &dgram->incoming[i])) {
 			counter_add(&counters->drops, 1);
@@ -200,7 +204,9 @@ static int dgram_read_batch(
 	}
 	if (received < BATCH_FRAMES && dgram->has_companions)
 		note_empty_queue(dgram, search_before);
-	return error == EAGAIN ? 0 : error;
+	if (error == EAGAIN)
+		return has_hung_up(dgram) ? -ECONNRESET : 0;
+	return error;
 }
 
 /* What is said of a whole queue and of a VM that has gone concerns all frames; anything else only

@@ -116,25 +116,6 @@ static int start_helper(struct supervisor *supervisor, const struct run_options 
 	return 0;
 }
 
-/* Who closed our stdout does not want the line: no reason to keep the VM from running. */
-static void print_line(const char *line)
-{
-	size_t left = strlen(line);
-
-	while (left > 0) {
-		ssize_t written = write(STDOUT_FILENO, line, left);
-
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written < 0) {
-			log_warn(TAG, "can't write to stdout: %s", strerror(errno));
-			return;
-		}
-		line += written;
-		left -= (size_t)written;
-	}
-}
-
 static int spawn_command(
 	struct supervisor *supervisor, const struct attachment *attachment, char **command)
 {
@@ -220,7 +201,12 @@ static int run_children(struct supervisor *supervisor, vmnet_broker_t *broker,
 	/* The interface holds the network from now on; the connection would only count against the
 	 * user's limit. */
 	vmnet_broker_close(take_ptr(held));
-	print_line(attachment->line);
+	result = supervisor_write(supervisor, STDOUT_FILENO, attachment->line);
+	if (result == -EINTR)
+		return supervise(supervisor);
+	/* Who closed our stdout does not want the line: no reason to keep the VM from running. */
+	if (result < 0)
+		log_warn(TAG, "can't write to stdout: %s", strerror(-result));
 	result = run_command(supervisor, options, attachment);
 	if (result < 0)
 		return report_unrunnable(options->command[0], result);

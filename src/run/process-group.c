@@ -38,16 +38,40 @@ static int set_foreground(pid_t group)
 int process_group_enter(struct process_group *ret_group)
 {
 	pid_t old = getpgrp();
-	bool foreground = tcgetpgrp(STDIN_FILENO) == old;
+	pid_t foreground = tcgetpgrp(STDIN_FILENO);
 
 	*ret_group = (struct process_group){0};
 	if (old == getpid())
 		return 0;
 	if (setpgid(0, 0) < 0)
 		return -errno;
-	if (foreground && set_foreground(getpid()) == 0)
+	if (foreground > 0)
 		ret_group->previous = old;
+	if (foreground == old)
+		(void)set_foreground(getpid());
 	return 0;
+}
+
+/* Only members of the shell's job are continued with it, so this process is one meanwhile. */
+void process_group_suspend(const struct process_group *group)
+{
+	bool moved = group->previous && setpgid(0, group->previous) == 0;
+	sigset_t suspending;
+	sigset_t blocked;
+
+	if (moved && tcgetpgrp(STDIN_FILENO) == getpid())
+		(void)set_foreground(group->previous);
+	kill(moved ? 0 : getpid(), SIGTSTP);
+	sigemptyset(&suspending);
+	sigaddset(&suspending, SIGTSTP);
+	sigprocmask(SIG_UNBLOCK, &suspending, &blocked);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	if (!moved)
+		return;
+	setpgid(0, 0);
+	if (tcgetpgrp(STDIN_FILENO) == group->previous)
+		(void)set_foreground(getpid());
+	kill(0, SIGCONT);
 }
 
 void process_group_leave(struct process_group *group)

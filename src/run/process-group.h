@@ -9,7 +9,7 @@
 #define PROCESS_GROUP_TERM_MS 5000 /* what a process may take to end after TERM, before KILL */
 
 struct process_group {
-	pid_t previous; /* the group we came from, whose terminal we hold; 0: we hold none */
+	pid_t previous; /* the group we came from, with whose terminal on stdin; 0: none */
 };
 
 /*
@@ -18,6 +18,15 @@ struct process_group {
  * the command could not read from there, and Ctrl-C would miss it. Negative errno of setpgid(2).
  */
 int process_group_enter(struct process_group *ret_group);
+
+/*
+ * Stops this process until it is continued, as a terminal's ^Z asks for that has stopped the others
+ * in the group. A shell's job is the group we came from: that one is stopped with us, else nobody
+ * would notice, and when the shell continues it, our group goes on too. SIGTSTP, SIGTTIN and
+ * SIGTTOU have to be blocked. Returns at once where nobody could continue us (setpgid(2), orphaned
+ * process groups).
+ */
+void process_group_suspend(const struct process_group *group);
 
 /* Gives the terminal back, if process_group_enter() took it and nobody else did meanwhile. */
 void process_group_leave(struct process_group *group);

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -40,7 +41,7 @@ static bool is_ignored(int signal_number)
  */
 static int take_signals(bool ignores_hangup)
 {
-	static const int stopping[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+	static const int stopping[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 	sigset_t mask;
 	int fd;
 
@@ -108,13 +109,28 @@ int supervisor_run(
 	return 0;
 }
 
+static void note_signal(struct supervisor *supervisor, int signal_number)
+{
+	switch (signal_number) {
+	case SIGCHLD:
+		break;
+	case SIGTSTP:
+	case SIGTTIN:
+	case SIGTTOU:
+		process_group_suspend(&supervisor->group);
+		break;
+	default:
+		if (!supervisor->stop_signal)
+			supervisor->stop_signal = signal_number;
+	}
+}
+
 static void read_signals(struct supervisor *supervisor)
 {
 	struct signalfd_siginfo info;
 
 	while (read(supervisor->signals, &info, sizeof(info)) == sizeof(info))
-		if (info.ssi_signo != SIGCHLD && !supervisor->stop_signal)
-			supervisor->stop_signal = (int)info.ssi_signo;
+		note_signal(supervisor, (int)info.ssi_signo);
 }
 
 static void note_end(struct child *child, pid_t pid, int status)
@@ -146,12 +162,12 @@ static bool take_news(struct child *child)
 	return news;
 }
 
-/* Returns whether fd has something. */
-static bool poll_once(struct supervisor *supervisor, int fd, int64_t deadline_ms)
+/* Returns whether fd has one of the events. */
+static bool poll_once(struct supervisor *supervisor, int fd, short events, int64_t deadline_ms)
 {
 	struct pollfd polled[] = {
 		{.fd = supervisor->signals, .events = POLLIN},
-		{.fd = fd, .events = POLLIN},
+		{.fd = fd, .events = events},
 	};
 	int64_t left_ms = -1;
 
@@ -182,9 +198,39 @@ enum supervisor_event supervisor_wait(struct supervisor *supervisor, int fd, int
 			return SUPERVISOR_READABLE;
 		if (timed_out)
 			return SUPERVISOR_TIMED_OUT;
-		readable = poll_once(supervisor, fd, deadline_ms);
+		readable = poll_once(supervisor, fd, POLLIN, deadline_ms);
 		timed_out = deadline_ms >= 0 && supervisor_now_ms() >= deadline_ms;
 	}
+}
+
+static bool has_news(struct supervisor *supervisor)
+{
+	read_signals(supervisor);
+	reap(supervisor);
+	return supervisor->stop_signal || supervisor->helper.end_is_news ||
+	       supervisor->command.end_is_news;
+}
+
+int supervisor_write(struct supervisor *supervisor, int fd, const char *text)
+{
+	size_t left = strlen(text);
+
+	while (left > 0) {
+		ssize_t written;
+
+		if (has_news(supervisor))
+			return -EINTR;
+		if (!poll_once(supervisor, fd, POLLOUT, -1))
+			continue;
+		written = write(fd, text, left);
+		if (written < 0 && errno != EAGAIN)
+			return -errno;
+		if (written > 0) {
+			text += written;
+			left -= (size_t)written;
+		}
+	}
+	return 0;
 }
 
 /* Children of ours in our group: whoever is deeper comes to us when its parent ends. */
@@ -205,7 +251,7 @@ static int wait_until_gone(struct supervisor *supervisor, int64_t duration_ms, i
 		left = signal_children(supervisor, signal_number);
 		if (left <= 0 || supervisor_now_ms() >= end_ms)
 			return left;
-		(void)poll_once(supervisor, -1, supervisor_now_ms() + RESCAN_INTERVAL_MS);
+		(void)poll_once(supervisor, -1, 0, supervisor_now_ms() + RESCAN_INTERVAL_MS);
 	}
 }
 

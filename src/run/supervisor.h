@@ -69,6 +69,12 @@ int64_t supervisor_now_ms(void);
 enum supervisor_event supervisor_wait(struct supervisor *supervisor, int fd, int64_t deadline_ms);
 
 /*
+ * Writes text to fd, waiting for room where there is none. -EINTR when supervisor_wait() has
+ * something to tell meanwhile; negative errno of write(2).
+ */
+int supervisor_write(struct supervisor *supervisor, int fd, const char *text);
+
+/*
  * Ends what is left of the children: TERM, PROCESS_GROUP_TERM_MS later KILL. Returns the number of
  * processes that could not be ended, 0 nearly always.
  */

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ from .frames import (
 from .lab import User, wait_for
 
 
+@contextlib.contextmanager
+def full_pipe() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(writer)
+    os.close(reader)
+
+
 class Cable:
     """One helper. line is its JSON line, parsed; the socket is the VM's end."""
 
@@ -41,6 +56,8 @@ class Cable:
         path: Path | None = None,
         kind: int = socket.SOCK_DGRAM,
         wait: bool = True,
+        environment: Mapping[str, str] | None = None,
+        stdout: int = subprocess.PIPE,
     ) -> None:
         self.broker = broker
         self.log_path = broker.directory / f"helper-{len(broker.lab.processes)}.log"
@@ -57,8 +74,8 @@ class Cable:
             self.process: subprocess.Popen[str] = broker.namespace.popen(
                 [bin_dir / "vmnet-helper", *transport, *arguments],
                 user=user,
-                env={"VMNET_BROKER_SOCKET": str(broker.socket_path)},
-                stdout=subprocess.PIPE,
+                env={"VMNET_BROKER_SOCKET": str(broker.socket_path), **(environment or {})},
+                stdout=stdout,
                 stderr=log,
                 pass_fds=[theirs.fileno()] if theirs else [],
                 text=True,

@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from lib.broker import MEMBER
+from lib.cable import full_pipe
 from lib.lab import all_pids, children_of, command_line, is_running, process_name, read_proc, wait_for
 
 SHOW = "env | grep ^VMNET_ | sort; echo fds $(ls /proc/self/fd | grep -v '^[012]$' | tr '\\n' ' ')"
@@ -25,11 +26,11 @@ def client(broker, bin_dir, show_on_failure):
         environment = {"VMNET_BROKER_SOCKET": str(broker.socket_path)}
         program = bin_dir / "vmnet-client"
 
-        def start(self, *arguments, user=MEMBER, **options):
+        def start(self, *arguments, user=MEMBER, stdout=subprocess.PIPE, **options):
             log = open(broker.directory / "client.log", "a")
             with log:
                 return broker.namespace.popen(
-                    [self.program, *arguments], user=user, env=self.environment, stdout=subprocess.PIPE, stderr=log,
+                    [self.program, *arguments], user=user, env=self.environment, stdout=stdout, stderr=log,
                     text=True, **options,
                 )
 
@@ -183,6 +184,17 @@ def test_signal_to_the_client(client, number):
     family = wait_for(lambda: len(children := descendants(process.pid)) >= 2 and children, 5, "helper and command")
     process.send_signal(number)
     assert process.wait(10) == 128 + number
+    wait_for(lambda: not any(map(is_running, family)), 2, "end of its children")
+
+
+@pytest.mark.parametrize("attach", ["socket", "native"])
+def test_signal_while_nobody_reads_the_line(client, broker, attach):
+    with full_pipe() as stdout:
+        process = client.start("--network", "shared", "--attach", attach, *shell("true"), stdout=stdout)
+        wait_for(lambda: [link for link in broker.links() if link["ifname"].startswith("vmtap")], 5, "its TAP")
+        family = descendants(process.pid)
+        process.terminate()
+        assert process.wait(10) == 128 + signal.SIGTERM
     wait_for(lambda: not any(map(is_running, family)), 2, "end of its children")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -14,8 +15,8 @@ import uuid
 import pytest
 
 from lib.broker import MEMBER
-from lib.cable import Cable
-from lib.frames import BROADCAST, ETHERTYPE_IPV4, PROTOCOL_UDP, ethernet, parse, udp
+from lib.cable import Cable, full_pipe
+from lib.frames import ARP_REPLY, BROADCAST, ETHERTYPE_IPV4, PROTOCOL_UDP, arp_request, ethernet, parse, udp
 from lib.lab import WORLD_ADDRESS, read_proc, wait_for
 
 IDENTITY = "8f2d5c1e-13ab-4c1d-9a55-0c5d7ab0f1e2"
@@ -599,6 +600,58 @@ def test_ends_with_a_reason_when_its_interface_is_deleted(cable, lab):
     lab.host.ip("link", "delete", made.line["vmnet_interface_name"])
     assert made.wait_end() == 1
     assert "ERROR" in made.log()
+
+
+def socket_count(pid):
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sum(link.startswith("socket:") for link in links)
+
+
+def test_sigterm_while_the_broker_takes_nobody(cable, place):
+    """Its queue of connections is full, so connect(2) waits."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(place / "broker"))
+    os.chmod(place / "broker", 0o777)
+    server.listen(0)
+    waiting = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    for one in waiting:
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            one.connect(str(place / "broker"))
+    made = cable(wait=False, environment={"VMNET_BROKER_SOCKET": str(place / "broker")})
+    wait_for(lambda: socket_count(made.process.pid) == 2, 5, "the helper asks for a connection")
+    assert made.end(2) == 0
+
+
+def test_sigterm_while_the_broker_is_silent(cable, place):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(place / "broker"))
+    os.chmod(place / "broker", 0o777)
+    server.listen()
+    made = cable(wait=False, environment={"VMNET_BROKER_SOCKET": str(place / "broker")})
+    connection, _ = server.accept()
+    assert connection.recv(100)
+    assert made.end(2) == 0
+
+
+def test_sigterm_while_nobody_reads_the_line(cable, broker):
+    with full_pipe() as stdout:
+        made = cable(wait=False, stdout=stdout)
+        wait_for(lambda: [link for link in broker.links() if link["ifname"].startswith("vmtap")], 5, "its TAP")
+        made.socket.send(arp_request("52:54:00:00:00:07", "0.0.0.0", "192.168.64.1"))
+        made.receive(lambda frame: frame.arp_operation == ARP_REPLY)
+        assert made.end(2) == 0
+
+
+def test_link_that_was_down_goes_on(cable, lab):
+    made = cable()
+    made.resolve(made.gateway)
+    lab.host.ip("link", "set", made.line["vmnet_interface_name"], "down")
+    for _ in range(200):
+        made.broadcast(bytes(1400))
+    lab.host.ip("link", "set", made.line["vmnet_interface_name"], "up")
+    assert made.resolve(made.gateway)
+    assert made.end() == 0
 
 
 def test_broker_may_die(cable, broker):

@@ -286,6 +286,42 @@ static int bound_socket(const char *directory, const char *name, struct sockaddr
 	return bound;
 }
 
+static void send_with_fd(int socket, int fd)
+{
+	char frame[60] = {0};
+	char control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec part = {.iov_base = frame, .iov_len = sizeof(frame)};
+	struct msghdr message = {.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control)};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	*header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS,
+		.cmsg_len = CMSG_LEN(sizeof(int))};
+	memcpy(CMSG_DATA(header), &fd, sizeof(int));
+	assert_int_equal(sendmsg(socket, &message, 0), sizeof(frame));
+}
+
+/* Who passed the socket on may shut down its own copy: readable for ever, and nothing to read. */
+static void test_socket_that_was_shut_down_is_an_end(void **state)
+{
+	static const int types[] = {SOCK_DGRAM, SOCK_SEQPACKET};
+
+	for (size_t i = 0; i < array_length(types); i++) {
+		struct fixture fixture;
+
+		open_fixture(&fixture, types[i]);
+		send_frame(fixture.vm, 60, 1);
+		assert_int_equal(shutdown(fixture.port->fd, SHUT_RD), 0);
+		assert_int_equal(read_batch(&fixture), 0);
+		assert_int_equal(fixture.batch.count, 1);
+		assert_int_equal(read_batch(&fixture), -ECONNRESET);
+		close_fixture(&fixture);
+	}
+}
+
 /* Frames of two clients wait when the port's socket is connected to one of them. */
 static void test_strangers_frames_are_dropped(void **state)
 {
@@ -293,6 +329,8 @@ static void test_strangers_frames_are_dropped(void **state)
 	struct fixture fixture = {.vm = -1};
 	struct sockaddr_un ours, client_address, stranger_address;
 	int server, client, stranger;
+	int ends[2];
+	char byte;
 
 	assert_non_null(mkdtemp(directory));
 	server = bound_socket(directory, "server", &ours);
@@ -303,15 +341,20 @@ static void test_strangers_frames_are_dropped(void **state)
 	send_frame(client, 60, 1);
 	send_frame(stranger, 60, 2);
 	send_frame(client, 60, 3);
+	assert_int_equal(pipe(ends), 0);
+	send_with_fd(client, ends[1]);
+	close(ends[1]);
 	assert_int_equal(
 		connect(server, (struct sockaddr *)&client_address, sizeof(client_address)), 0);
 	assert_int_equal(port_dgram_open(server, FRAME_MAX, &fixture.port), 0);
 	assert_int_equal(batch_init(&fixture.batch, FRAME_MAX), 0);
 	assert_int_equal(read_batch(&fixture), 0);
-	assert_int_equal(fixture.batch.count, 2);
+	assert_int_equal(fixture.batch.count, 3);
 	assert_frame(&fixture.batch.frames[0], 60, 1);
 	assert_frame(&fixture.batch.frames[1], 60, 3);
 	assert_int_equal(fixture.counters.drops, 1);
+	assert_int_equal(read(ends[0], &byte, 1), 0);
+	close(ends[0]);
 	assert_int_equal(send(stranger, directory, 14, 0), -1);
 	assert_int_equal(errno, EPERM);
 	send_frame(client, 60, 4);
@@ -429,24 +472,12 @@ static void test_fds_beside_a_frame_are_not_kept(void **state)
 {
 	struct fixture fixture;
 	int ends[2];
-	char frame[60] = {0};
-	char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct iovec part = {.iov_base = frame, .iov_len = sizeof(frame)};
-	struct msghdr message = {.msg_iov = &part,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 	char byte;
 
 	open_fixture(&fixture, SOCK_DGRAM);
 	assert_int_equal(port_dgram_find_sender(fixture.port), 0);
 	assert_int_equal(pipe(ends), 0);
-	*header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
-		.cmsg_type = SCM_RIGHTS,
-		.cmsg_len = CMSG_LEN(sizeof(int))};
-	memcpy(CMSG_DATA(header), &ends[1], sizeof(int));
-	assert_int_equal(sendmsg(fixture.vm, &message, 0), sizeof(frame));
+	send_with_fd(fixture.vm, ends[1]);
 	close(ends[1]);
 	assert_int_equal(read_batch(&fixture), 0);
 	assert_int_equal(fixture.batch.count, 1);
@@ -468,6 +499,7 @@ int main(void)
 		cmocka_unit_test(test_frame_that_never_fits_is_dropped_alone),
 		cmocka_unit_test(test_writing_tells_that_the_vm_has_gone),
 		cmocka_unit_test(test_seqpacket_end_comes_after_its_frames),
+		cmocka_unit_test(test_socket_that_was_shut_down_is_an_end),
 		cmocka_unit_test(test_strangers_frames_are_dropped),
 		cmocka_unit_test(test_sender_is_found),
 		cmocka_unit_test(test_older_frames_do_not_end_a_search),

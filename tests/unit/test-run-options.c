@@ -72,12 +72,12 @@ static void test_interface_id_and_statistics(void **state)
 	char text[UUID_TEXT_SIZE];
 
 	assert_int_equal(parse_words("-i", "4c2f9a60-0f3d-4f0e-9a55-6b0c7a1d2e3f",
-				 "--stats-interval", "10", "--operation-mode", "host"),
+				 "--stats-interval", "100000", "--operation-mode", "host"),
 		0);
 	assert_true(options.has_interface_id);
 	uuid_to_text(options.interface_id, text);
 	assert_string_equal(text, "4C2F9A60-0F3D-4F0E-9A55-6B0C7A1D2E3F");
-	assert_int_equal(options.stats_interval_s, 10);
+	assert_int_equal(options.stats_interval_s, 100000);
 	assert_string_equal(run_options_network(&options), "host");
 }
 

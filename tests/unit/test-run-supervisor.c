@@ -342,37 +342,95 @@ static void test_ignored_children_are_seen(void **state)
 	expect_exit(&client, 6);
 }
 
-/* A script on a terminal, pseudo terminal is its stdin: runs a client in its own foreground group.
- */
-static void run_script_on_terminal(const char *terminal)
+static int terminal_master;
+
+/* This process leads a session whose terminal is on stdin. */
+static void take_terminal(void)
 {
-	pid_t client;
-	int status;
 	int fd;
 
 	if (setsid() < 0)
 		_exit(204);
-	fd = open(terminal, O_RDWR);
+	fd = open(ptsname(terminal_master), O_RDWR);
 	if (fd < 0 || dup2(fd, STDIN_FILENO) < 0)
 		_exit(205);
-	client = fork();
+	/* The test's alone, so that its end hangs up on whatever is left here. */
+	close(terminal_master);
+}
+
+/* A script: runs a client in its own foreground group. */
+static void run_script(void)
+{
+	pid_t client = fork();
+	int status;
+
 	if (client == 0)
-		supervise_command("read word && test $word = hello && exit 8");
+		supervise_command("echo ready >&0; read word && test $word = hello && exit 8");
 	close(canary_writer);
 	if (waitpid(client, &status, 0) != client || !WIFEXITED(status))
 		_exit(206);
 	_exit(tcgetpgrp(STDIN_FILENO) == getpgrp() ? WEXITSTATUS(status) : 207);
 }
 
-static int terminal_master;
-
-static void run_on_terminal(void)
+static void run_script_on_terminal(void)
 {
-	run_script_on_terminal(ptsname(terminal_master));
+	take_terminal();
+	run_script();
+}
+
+static void set_foreground(pid_t group)
+{
+	signal(SIGTTOU, SIG_IGN);
+	if (tcsetpgrp(STDIN_FILENO, group) < 0)
+		_exit(210);
+	signal(SIGTTOU, SIG_DFL);
+}
+
+/* A shell: the script is its job, which is to stop, and goes on in the foreground then. */
+static void run_job_on_terminal(void)
+{
+	pid_t script;
+	int status;
+
+	take_terminal();
+	script = fork();
+	if (script == 0) {
+		setpgid(0, 0);
+		set_foreground(getpid());
+		run_script();
+	}
+	close(canary_writer);
+	if (waitpid(script, &status, WUNTRACED) != script || !WIFSTOPPED(status))
+		_exit(211);
+	if (tcgetpgrp(STDIN_FILENO) != script)
+		_exit(212);
+	set_foreground(getpgrp());
+	set_foreground(script);
+	kill(-script, SIGCONT);
+	if (waitpid(script, &status, 0) != script || !WIFEXITED(status))
+		_exit(213);
+	_exit(WEXITSTATUS(status));
+}
+
+static void expect_on_terminal(const char *word)
+{
+	char text[256];
+	size_t size = 0;
+
+	do {
+		struct pollfd fd = {.fd = terminal_master, .events = POLLIN};
+		ssize_t count;
+
+		assert_int_equal(poll(&fd, 1, DEADLINE_MS), 1);
+		count = read(terminal_master, text + size, sizeof(text) - 1 - size);
+		assert_true(count > 0);
+		size += (size_t)count;
+		text[size] = '\0';
+	} while (!strstr(text, word));
 }
 
 /* Who is not in the foreground can't read: the word's arrival shows that the command was. */
-static void test_terminal_is_taken_and_given_back(void **state)
+static void run_with_terminal(void (*run)(void), const char *typed)
 {
 	struct client client;
 
@@ -380,10 +438,69 @@ static void test_terminal_is_taken_and_given_back(void **state)
 	assert_true(terminal_master >= 0);
 	assert_int_equal(grantpt(terminal_master), 0);
 	assert_int_equal(unlockpt(terminal_master), 0);
-	client = start_client(run_on_terminal);
-	assert_int_equal(write(terminal_master, "hello\n", 6), 6);
+	client = start_client(run);
+	expect_on_terminal("ready");
+	assert_int_equal(write(terminal_master, typed, strlen(typed)), strlen(typed));
 	expect_exit(&client, 8);
 	close(terminal_master);
+}
+
+static void test_terminal_is_taken_and_given_back(void **state)
+{
+	run_with_terminal(run_script_on_terminal, "hello\n");
+}
+
+/* Else ^Z would leave nobody at the terminal. */
+static void test_whole_job_is_suspended_and_continued(void **state)
+{
+	run_with_terminal(run_job_on_terminal, "\x1ahello\n");
+}
+
+static void test_without_a_shell_nothing_is_suspended(void **state)
+{
+	run_with_terminal(run_script_on_terminal, "\x1ahello\n");
+}
+
+/* Writes to a pipe that is full and stays so. */
+static void write_to_full_pipe(const char *helper)
+{
+	struct supervisor supervisor;
+	char page[4096] = {0};
+	int result;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		_exit(214);
+	while (write(ends[1], page, sizeof(page)) > 0)
+		;
+	fcntl(ends[1], F_SETFL, 0);
+	if (supervisor_start(&supervisor) < 0)
+		_exit(203);
+	run_shell(&supervisor, &supervisor.helper, helper);
+	result = supervisor_write(&supervisor, ends[1], "line\n");
+	if (result != -EINTR)
+		_exit(215);
+	finish_and_exit(&supervisor, EVENT_STATUS(supervisor_wait(&supervisor, -1, -1)));
+}
+
+static void write_until_stopped(void)
+{
+	write_to_full_pipe("kill -TERM $PPID; exec sleep 1000");
+}
+
+static void write_until_helper_ends(void)
+{
+	write_to_full_pipe("exit 0");
+}
+
+static void test_writing_ends_with_what_happens(void **state)
+{
+	struct client stopped = start_client(write_until_stopped);
+	struct client alone;
+
+	expect_exit(&stopped, EVENT_STATUS(SUPERVISOR_STOPPED));
+	alone = start_client(write_until_helper_ends);
+	expect_exit(&alone, EVENT_STATUS(SUPERVISOR_HELPER_ENDED));
 }
 
 int main(void)
@@ -402,6 +519,9 @@ int main(void)
 		cmocka_unit_test(test_nohup_is_kept),
 		cmocka_unit_test(test_ignored_children_are_seen),
 		cmocka_unit_test(test_terminal_is_taken_and_given_back),
+		cmocka_unit_test(test_whole_job_is_suspended_and_continued),
+		cmocka_unit_test(test_without_a_shell_nothing_is_suspended),
+		cmocka_unit_test(test_writing_ends_with_what_happens),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
