@@ -9,7 +9,10 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
+
+#define EXEC_PATIENCE_S 2
 
 static const unsigned int own_capabilities[] = {
 	CAP_NET_ADMIN,
@@ -148,6 +151,23 @@ int confine_process(void)
 	return error;
 }
 
+/*
+ * From when it is the front's user until it is another program the child can be stopped by
+ * whatever else that user runs, and spawn() would wait for ever. exec() takes the timer away
+ * (timer_create(2)).
+ */
+static int limit_time_to_exec(void)
+{
+	struct sigevent end = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+	const struct itimerspec patience = {.it_value.tv_sec = EXEC_PATIENCE_S};
+	timer_t timer;
+
+	if (timer_create(CLOCK_MONOTONIC, &end, &timer) < 0 ||
+		timer_settime(timer, 0, &patience, NULL) < 0)
+		return -errno;
+	return 0;
+}
+
 static int become_user(const struct confine_user *user)
 {
 	if (user->uid == geteuid())
@@ -169,8 +189,10 @@ static int die_with_parent(const struct confine_user *user)
 int confine_prepare_front(void *context)
 {
 	const struct confine_user *user = context;
-	int error = become_user(user);
+	int error = limit_time_to_exec();
 
+	if (!error)
+		error = become_user(user);
 	if (!error)
 		error = sandbox_drop_capabilities();
 	return error ? error : die_with_parent(user);
@@ -201,7 +223,9 @@ int confine_prepare_dnsmasq(void *context)
 	/* Signals of our terminal are for us; it ends when we say so. */
 	if (setsid() < 0 || chdir("/") < 0 || prctl(PR_SET_KEEPCAPS, 1) < 0)
 		return -errno;
-	error = become_user(user);
+	error = limit_time_to_exec();
+	if (!error)
+		error = become_user(user);
 	if (!error)
 		error = keep_dnsmasq_capabilities();
 	return error ? error : die_with_parent(user);

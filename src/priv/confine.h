@@ -23,7 +23,8 @@ struct confine_user {
 
 /*
  * For spawn()'s prepare: becomes the user without any capability, and gets SIGKILL when the parent
- * dies. context is a struct confine_user. A uid that is the process's own already is kept as it is.
+ * dies or exec() is not reached within seconds. context is a struct confine_user. A uid that is the
+ * process's own already is kept as it is.
  */
 int confine_prepare_front(void *context);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STOP_PATIENCE_MS 2000
@@ -75,10 +76,20 @@ static void wait_for_end(const struct dnsmasq *child, int patience_ms)
 	(void)poll(&end, 1, patience_ms);
 }
 
-static void stop(struct dnsmasq *child)
+static int64_t now_ms(void)
 {
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void stop(struct dnsmasq *child, int64_t deadline_ms)
+{
+	int64_t patience_ms = deadline_ms - now_ms();
+
 	(void)send_signal(child, SIGTERM);
-	wait_for_end(child, STOP_PATIENCE_MS);
+	wait_for_end(child, patience_ms > 0 ? (int)patience_ms : 0);
 	if (reap(child, WNOHANG))
 		return;
 	(void)send_signal(child, SIGKILL);
@@ -94,6 +105,9 @@ void dnsmasq_reap(struct dnsmasq_table *table)
 
 void dnsmasq_table_free(struct dnsmasq_table *table)
 {
+	/* One for all: their user, the front's, may have stopped every one of them. */
+	int64_t deadline_ms = now_ms() + STOP_PATIENCE_MS;
+
 	if (!table)
 		return;
 	/* All are asked before one is waited for. */
@@ -102,7 +116,7 @@ void dnsmasq_table_free(struct dnsmasq_table *table)
 			(void)send_signal(&table->children[i], SIGTERM);
 	for (size_t i = 0; i < DNSMASQ_MAX; i++)
 		if (table->children[i].pidfd >= 0)
-			stop(&table->children[i]);
+			stop(&table->children[i], deadline_ms);
 	free(table);
 }
 
@@ -257,6 +271,6 @@ int dnsmasq_stop(struct dnsmasq_table *table, const char *network, struct verb_o
 	child = find(table, network);
 	if (!child)
 		return outcome_fail(outcome, -ESRCH, "no dnsmasq runs for network \"%s\"", network);
-	stop(child);
+	stop(child, now_ms() + STOP_PATIENCE_MS);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/spawn.h"
 #include "priv/confine.h"
+#include "priv/linger.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,6 +99,9 @@ void front_done(struct front *front)
 		(void)reap(front, 0, &exit_status);
 	}
 	fd_close(front->pidfd);
+	/* With what it sent and nobody received. */
+	linger_limit();
 	fd_close(front->verbs);
+	linger_unlimit();
 	front_init(front);
 }

@@ -1,5 +1,6 @@
 #include "priv/dispatch.h"
 
+#include "priv/linger.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
@@ -198,7 +199,9 @@ int verbs_answer(struct priv_context *context, const void *bytes, size_t size,
 
 	if (!result)
 		result = run_request(&call);
+	linger_limit();
 	fd_list_done(request_fds);
+	linger_unlimit();
 	if (result < 0)
 		fd_list_done(&ret_outcome->fds);
 	else
@@ -224,7 +227,9 @@ int verbs_serve(struct priv_context *context, int socket, struct verb_reply *ret
 
 	outcome_init(&outcome);
 	fd_list_init(&fds);
+	linger_limit();
 	size = fd_receive(socket, bytes, sizeof(bytes), &fds);
+	linger_unlimit();
 	if (size == 0 || size == -EAGAIN)
 		return (int)size;
 	/* More bytes or fds than fit: a request of a wrong size, whose fds are closed already. */

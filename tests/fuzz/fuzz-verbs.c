@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "priv/dispatch.h"
+#include "priv/linger.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
@@ -119,6 +120,14 @@ int sockets_force_buffers(
 int sockets_open_nft_events(struct verb_outcome *outcome)
 {
 	return module_answer(outcome);
+}
+
+void linger_limit(void)
+{
+}
+
+void linger_unlimit(void)
+{
 }
 
 static void check_reply(const struct verb_reply *reply)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,6 +19,7 @@ from lib.broker import MEMBER, Broker  # noqa: E402
 from lib.lab import WORLD_ADDRESS, CommandError, Lab, process_uid  # noqa: E402
 from lib.vm import VM, capabilities  # noqa: E402
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BOLD, GREEN, RED, PLAIN = ("\033[1m", "\033[32m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 4
 
 
@@ -72,6 +74,7 @@ def on_host(lab: Lab) -> Callable[[list[str]], str]:
 
 def gigabits(run: Callable[[list[str]], str], address: str, *options: str) -> str:
     report = json.loads(run(["iperf3", "-J", "-t", "1", "-c", address, *options]))
+    assert "sum_received" in report["end"], f"iperf3: {report.get('error', 'no result')}"
     return f"{report['end']['sum_received']['bits_per_second'] / 1e9:.2f} Gbit/s"
 
 
@@ -156,10 +159,18 @@ def main() -> int:
     return story.summary()
 
 
+def end_on(number: int, _frame: FrameType | None) -> None:
+    """Everything is removed on the way out; a second Ctrl-C must not stop that half way."""
+    for other in ENDING:
+        signal.signal(other, signal.SIG_IGN)
+    print("\n   ending, and removing host and internet", flush=True)
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
-    assert shutil.which("qemu-system-x86_64"), "scripts/demo installs what this needs"
+    for ending in ENDING:
+        signal.signal(ending, end_on)
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nended; host and internet are removed")
-        sys.exit(130)
+    except (guestkit.KitError, guestkit.GuestError, programs.MissingProgram, CommandError, TimeoutError) as error:
+        sys.exit(f"\n{RED}scripts/demo could not go on:{PLAIN} {error}")

@@ -285,7 +285,7 @@ def _kernel_package() -> tuple[str, str]:
     """Name and version of the package that has the kernel itself."""
     depends = re.search(r"Depends: (linux-image-\S+)", _output("apt-cache", "depends", KERNEL_PACKAGE))
     if not depends:
-        raise KitError(f"apt doesn't know {KERNEL_PACKAGE}; run apt-get update")
+        raise KitError(f"apt doesn't know {KERNEL_PACKAGE}: is this machine online, and Debian 12?")
     version = re.search(r"^Version: (\S+)", _output("apt-cache", "show", "--no-all-versions", depends[1]), re.M)
     return depends[1], version[1] if version else ""
 
@@ -314,7 +314,11 @@ def _make(directory: Path, kernel: str, version: str, progress: Progress) -> Non
         work = Path(temporary)
         progress(f"downloading {kernel} {version} (27 MB)")
         download = subprocess.run(
-            ["apt-get", "download", "-q", f"{kernel}={version}"], cwd=work, capture_output=True, text=True
+            # apt's own user can't write below /root and would only say so.
+            ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", f"{kernel}={version}"],
+            cwd=work,
+            capture_output=True,
+            text=True,
         )
         packages = list(work.glob("*.deb"))
         if download.returncode or not packages:
@@ -351,14 +355,25 @@ def _kvm_works(directory: Path, progress: Progress) -> bool:
     return answer.read_text() == "yes\n"
 
 
+def _find_or_make(cache: Path, progress: Progress) -> Path:
+    kernel, version = _kernel_package()
+    directory = cache / _key(kernel, version)
+    if not directory.exists():
+        _make(directory, kernel, version, progress)
+    return directory
+
+
 def build(progress: Progress | None = None, cache: Path = CACHE) -> Kit:
     """The kit for the versions installed now, made if it isn't there. VMNET_ACCEL=kvm or tcg skips the KVM probe."""
     progress = progress or (lambda text: print(f"guest kit: {text}", file=sys.stderr, flush=True))
-    kernel, version = _kernel_package()
-    directory = cache / _key(kernel, version)
     with _locked(cache, progress):
-        if not directory.exists():
-            _make(directory, kernel, version, progress)
+        try:
+            directory = _find_or_make(cache, progress)
+        except KitError:
+            # A machine's package lists may be absent, or so old that what they name is gone from the archive.
+            progress("fetching package lists")
+            subprocess.run(["apt-get", "update", "-q"], capture_output=True)
+            directory = _find_or_make(cache, progress)
         accelerator = os.environ.get("VMNET_ACCEL") or ("kvm" if _kvm_works(directory, progress) else "tcg")
     return Kit(directory, accelerator)
 

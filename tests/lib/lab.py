@@ -296,17 +296,15 @@ class Lab:
         return path
 
     def close(self) -> None:
-        """Kills what runs in the lab and removes it."""
+        """Kills what runs in the lab and removes it. One that was interrupted can be called again."""
         if self not in Lab._open:
             return
-        Lab._open.remove(self)
         _kill_members(self.name)
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
-        for namespace in self.namespaces:
-            _ip("netns", "delete", namespace.name)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        _remove_remains(self.name)
+        Lab._open.remove(self)
 
     def __enter__(self) -> Lab:
         return self
@@ -407,6 +405,15 @@ def _kill_members(lab: str) -> None:
     wait_for(none_left, 10, f"end of the processes of {lab}")
 
 
+def _remove_remains(lab: str) -> None:
+    """Looks for them by name: a lab that was interrupted while it made one doesn't know of it."""
+    for path in Path("/run/netns").glob(f"{lab}-*"):
+        with contextlib.suppress(CommandError):
+            _ip("netns", "delete", path.name)
+    for path in Path("/tmp").glob(f"{lab}-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _remove_abandoned() -> None:
     """Removes labs whose process is gone."""
     names = [path.name for path in Path("/run/netns").glob("vt*")]
@@ -414,11 +421,7 @@ def _remove_abandoned() -> None:
     for lab, pid in labs.items():
         if not os.path.exists(f"/proc/{pid}"):
             _kill_members(lab)
-            for path in Path("/run/netns").glob(f"{lab}-*"):
-                with contextlib.suppress(CommandError):
-                    _ip("netns", "delete", path.name)
-            for path in Path("/tmp").glob(f"{lab}-*"):
-                shutil.rmtree(path, ignore_errors=True)
+            _remove_remains(lab)
 
 
 _close_labs_registered = False

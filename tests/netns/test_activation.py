@@ -102,3 +102,22 @@ def test_stop_is_told_to_the_manager(manager):
     manager.wait_notify("STOPPING=1")
     wait_for(lambda: manager.broker.process.poll() is not None, 10, "the broker's end")
     assert manager.broker.process.returncode == 0
+
+
+def test_embedded_broker_is_nothing_to_its_clients_manager(lab, bin_dir):
+    """In mount and pid namespaces of its own, so that the machine's /run and /var/lib stay as they are."""
+    script = """if True:
+        import os, socket, subprocess, sys
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify.bind("/run/notify")
+        notify.setblocking(False)
+        subprocess.run([sys.argv[1], "--", "true"], check=True, env={**os.environ, "NOTIFY_SOCKET": "/run/notify"})
+        try:
+            print(notify.recv(100))
+        except BlockingIOError:
+            print("nothing")
+    """
+    mounts = "mount -t tmpfs none /run; mount -t tmpfs none /var/lib; mount -t proc none /proc"
+    shell = ["sh", "-c", f'{mounts}; /usr/bin/python3 -c "$@"', "sh", script, bin_dir / "vmnet-client"]
+    result = lab.host.run(["unshare", "--mount", "--pid", "--fork", *shell])
+    assert result.stdout.splitlines()[-1] == "nothing"
