@@ -42,6 +42,7 @@ static const char *const system_calls[] = {
 	"exit_group",
 	"restart_syscall",
 	"rt_sigaction",
+	"setitimer",
 	"rt_sigprocmask",
 	"rt_sigreturn",
 	"tgkill",

@@ -1,6 +1,7 @@
 #include "broker/methods.h"
 
 #include "base/cleanup.h"
+#include "base/linger.h"
 #include "base/log.h"
 #include "broker/interface.h"
 #include "broker/policy.h"
@@ -39,7 +40,7 @@ int session_new(struct peer *peer, struct registry *registry, struct session **r
 static void close_sockets(struct session *session)
 {
 	for (size_t i = 0; i < session->sockets_count; i++)
-		fd_close(session->sockets[i]);
+		linger_close_fd(session->sockets[i]);
 	session->sockets_count = 0;
 }
 

@@ -1,6 +1,7 @@
 #include "broker/peer.h"
 
 #include "base/cleanup.h"
+#include "base/linger.h"
 #include "base/log.h"
 #include "broker/methods.h"
 #include "broker/server.h"
@@ -68,8 +69,10 @@ void peer_free(struct peer *peer)
 	sd_event_source_disable_unref(peer->resume);
 	sd_event_source_disable_unref(peer->request_timer);
 	sd_event_source_disable_unref(peer->reply_timer);
+	linger_limit();
 	varlink_input_free(peer->input);
 	fd_close(peer->fd);
+	linger_unlimit();
 	free(peer);
 }
 DEFINE_CLEANUP(struct peer, peer_free)
@@ -241,11 +244,13 @@ static void handle_input(struct peer *peer)
 
 	while (!peer->dead && !peer->waiting && !peer->input_ended) {
 		cleanup_json json_t *message = NULL;
-		cleanup_fds struct fd_list fds;
+		struct fd_list fds;
 		int result;
 
 		fd_list_init(&fds);
+		linger_limit();
 		result = varlink_input_next(peer->input, &message, &fds);
+		linger_unlimit();
 		if (result == 0)
 			break;
 		any = true;
@@ -253,6 +258,7 @@ static void handle_input(struct peer *peer)
 			refuse_garbage(peer, "a message that is no JSON object came");
 		else
 			handle_message(peer, message, &fds);
+		linger_close_fds(&fds);
 	}
 	update_interest(peer, any);
 }
@@ -265,7 +271,9 @@ static void read_input(struct peer *peer)
 	int error;
 
 	fd_list_init(&fds);
+	linger_limit();
 	size = fd_receive(peer->fd, buffer, sizeof(buffer), &fds);
+	linger_unlimit();
 	if (size == -EAGAIN)
 		return;
 	if (size == 0)
@@ -276,7 +284,9 @@ static void read_input(struct peer *peer)
 		update_interest(peer, false);
 		return;
 	}
+	linger_limit();
 	error = varlink_input_feed(peer->input, buffer, (size_t)size, &fds);
+	linger_unlimit();
 	if (error)
 		refuse_garbage(peer, error == -EMSGSIZE
 					     ? "a message is too long; 64 KiB is the limit"

@@ -1,6 +1,7 @@
 #include "broker/server.h"
 
 #include "base/cleanup.h"
+#include "base/linger.h"
 #include "base/log.h"
 #include "broker/policy.h"
 
@@ -146,6 +147,8 @@ static void add_peer(struct server *server, int fd)
 	if (policy_check_peer(credentials.uid, server->peers_count,
 		    count_peers_of_user(server, credentials.uid), &failure) < 0) {
 		refuse_peer(server, fd, &credentials, &failure);
+		/* With what it sent and nobody received. */
+		linger_close_fd(take_fd(&owned_fd));
 		return;
 	}
 	if (peer_new(server, server->options.event, take_fd(&owned_fd), &credentials, &peer) < 0)

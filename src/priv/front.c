@@ -1,9 +1,9 @@
 #include "priv/front.h"
 
 #include "base/cleanup.h"
+#include "base/linger.h"
 #include "base/spawn.h"
 #include "priv/confine.h"
-#include "priv/linger.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,8 +100,6 @@ void front_done(struct front *front)
 	}
 	fd_close(front->pidfd);
 	/* With what it sent and nobody received. */
-	linger_limit();
-	fd_close(front->verbs);
-	linger_unlimit();
+	linger_close_fd(front->verbs);
 	front_init(front);
 }

@@ -1,6 +1,6 @@
 #include "priv/dispatch.h"
 
-#include "priv/linger.h"
+#include "base/linger.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"

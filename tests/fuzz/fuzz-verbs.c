@@ -9,7 +9,7 @@
 
 #include "base/cleanup.h"
 #include "priv/dispatch.h"
-#include "priv/linger.h"
+#include "base/linger.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"

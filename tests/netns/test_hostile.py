@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import time
 
@@ -12,6 +13,7 @@ import pytest
 
 from lib.broker import MEMBER, STRANGER, User, VarlinkError
 from lib.lab import wait_for
+from lib.lingering import Lingering
 
 OTHER = User(4545, 4545, (100,))
 
@@ -288,3 +290,32 @@ def test_introspection(broker, bystander):
 def test_stranger_cannot_even_connect(broker, bystander):
     with pytest.raises(PermissionError):
         broker.connect(STRANGER)
+
+
+ACQUIRE = b'{"method":"org.vmnet.Broker.AcquireNetwork","parameters":{"network":"host"}}\0'
+ENLARGE = b'{"method":"org.vmnet.Broker.EnlargeSocketBuffers","parameters":{"sockets":[0]}}\0'
+
+
+@pytest.mark.parametrize(
+    ("data", "copies", "nested"),
+    [(ACQUIRE, 1, False), (ACQUIRE, 64, False), (ENLARGE, 1, False), (ENLARGE, 1, True), (b"{", 1, False)],
+    ids=["not asked for", "too many", "no AF_UNIX socket", "in the queue of a good socket", "of half a request"],
+)
+def test_fd_that_takes_its_time_to_close_stalls_nobody(broker, bystander, lab, data, copies, nested):
+    lingering = Lingering(lab)
+    front = broker.front_pid
+    with broker.connect(MEMBER) as peer:
+        os.kill(front, signal.SIGSTOP)  # so that the front gets the last fd
+        fds = [lingering.socket.fileno()] * copies
+        if nested:
+            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            socket.send_fds(near, [b"x"], fds)
+            socket.send_fds(peer.socket, [data], [far.fileno()])
+            near.close()
+            far.close()
+        else:
+            socket.send_fds(peer.socket, [data], fds)
+        lingering.socket.close()
+    os.kill(front, signal.SIGCONT)
+    assert_others_are_served(broker, within_s=3)
+    lingering.close()

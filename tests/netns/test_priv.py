@@ -29,6 +29,7 @@ import pytest
 from lib import verbs
 from lib.frames import ARP_REPLY, arp_request, parse
 from lib.lab import UPLINK, Lab, User, children_of, is_running, process_name, process_uid, read_proc, wait_for
+from lib.lingering import Lingering
 from lib.verbs import Reply, Verbs
 
 NOBODY = User(65534)
@@ -892,40 +893,21 @@ def test_nft_events_can_only_be_read(unchanged, captured, lab):
 # What takes its time
 
 
-class Lingering:
-    """A TCP connection whose last close waits ten minutes for a peer that doesn't read (SO_LINGER, socket(7))."""
-
-    def __init__(self, lab: Lab) -> None:
-        with lab.host.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()
-            self.socket = lab.host.socket(socket.AF_INET, socket.SOCK_STREAM)
-            self.socket.connect(listener.getsockname())
-            self.peer, _ = listener.accept()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
-        self.socket.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.socket.send(bytes(65536))
-
-    def give(self, captured: Captured, data: bytes, copies: int = 1, nested: bool = False) -> None:
-        """Sends it so that priv has the last fd. Nested: in the queue of a socket that is sent."""
-        os.kill(captured.pid, signal.SIGSTOP)
-        wait_for(lambda: b") T" in read_proc(captured.pid, "stat"), 5, "priv is stopped")
-        fds = [self.socket.fileno()] * copies
-        if nested:
-            near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-            near.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-            captured.verbs.send(data, [far.fileno()])
-            near.close()
-            far.close()
-        else:
-            captured.verbs.send(data, fds)
-        self.socket.close()
-        os.kill(captured.pid, signal.SIGCONT)
-
-    def close(self) -> None:
-        self.peer.close()
+def give(lingering: Lingering, captured: Captured, data: bytes, copies: int = 1, nested: bool = False) -> None:
+    """Sends it so that priv has the last fd. Nested: in the queue of a socket that is sent."""
+    os.kill(captured.pid, signal.SIGSTOP)
+    wait_for(lambda: b") T" in read_proc(captured.pid, "stat"), 5, "priv is stopped")
+    fds = [lingering.socket.fileno()] * copies
+    if nested:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        near.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        captured.verbs.send(data, [far.fileno()])
+        near.close()
+        far.close()
+    else:
+        captured.verbs.send(data, fds)
+    lingering.socket.close()
+    os.kill(captured.pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -946,7 +928,7 @@ def lingering(lab):
     ids=["refused", "no AF_UNIX socket", "dropped by the kernel", "in the queue of a good socket"],
 )
 def test_fd_that_takes_its_time_to_close(captured, lingering, data, copies, nested, error):
-    lingering.give(captured, data, copies, nested)
+    give(lingering, captured, data, copies, nested)
     captured.verbs.socket.settimeout(5)
     assert captured.verbs.receive().result == -error
     captured.demand(verbs.request("SETTLE"))
@@ -955,7 +937,7 @@ def test_fd_that_takes_its_time_to_close(captured, lingering, data, copies, nest
 def test_fd_that_takes_its_time_when_the_front_ends(captured, lingering):
     """priv closes what the front sent and it did not receive any more."""
     captured.verbs.socket.sendmsg([b""])
-    lingering.give(captured, verbs.request("SETTLE"))
+    give(lingering, captured, verbs.request("SETTLE"))
     os.kill(captured.front_pid, signal.SIGKILL)
     captured.accept_front(5)
     captured.demand(verbs.request("SETTLE"))

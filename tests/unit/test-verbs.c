@@ -14,7 +14,7 @@
 
 #include "base/cleanup.h"
 #include "priv/dispatch.h"
-#include "priv/linger.h"
+#include "base/linger.h"
 #include "priv/nat.h"
 #include "priv/sockets.h"
 

@@ -1,4 +1,6 @@
-#include "priv/linger.h"
+#include "base/linger.h"
+
+#include "base/cleanup.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -43,4 +45,18 @@ void linger_limit(void)
 void linger_unlimit(void)
 {
 	set_timer(0);
+}
+
+void linger_close_fd(int fd)
+{
+	linger_limit();
+	fd_close(fd);
+	linger_unlimit();
+}
+
+void linger_close_fds(struct fd_list *fds)
+{
+	linger_limit();
+	fd_list_done(fds);
+	linger_unlimit();
 }
