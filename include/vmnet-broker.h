@@ -97,7 +97,7 @@ struct vmnet_broker_interface_options {
 	const uint8_t *mac;          /* 6 bytes, or NULL */
 	const uint8_t *interface_id; /* 16 bytes, or NULL */
 	const char *hostname;        /* DNS label, or NULL */
-	uint32_t queues;             /* 0: one plain queue; 1..8: a multi-queue TAP */
+	uint32_t queues;             /* 0 and 1: one plain queue; 2..8: a multi-queue TAP */
 	int sockets[VMNET_BROKER_INTERFACE_SOCKETS_MAX]; /* AF_UNIX sockets to enlarge; stay the
 							    caller's */
 	size_t sockets_count;

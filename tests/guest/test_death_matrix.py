@@ -14,7 +14,7 @@ from lib.vm import wait_gone
 
 VICTIMS = ("client", "helper", "VM", "front", "priv", "dnsmasq")
 INTERVAL_S = 0.1
-STREAM_S = 6
+STREAM_S = 5
 GAP_MAX_S = 0.2
 
 
