@@ -130,3 +130,48 @@ int rtnl_delete_link(struct links *links, int index)
 
 	return message ? rtnl_request(links, take_ptr(message)) : -ENOMEM;
 }
+
+/* 0 for a TAP without multi-queue, which has no such attribute. */
+static int take_queue_count(struct nl_msg *message, void *context)
+{
+	uint32_t *count = context;
+	struct nlattr *link =
+		nlmsg_find_attr(nlmsg_hdr(message), sizeof(struct ifinfomsg), IFLA_LINKINFO);
+	struct nlattr *info[IFLA_INFO_MAX + 1];
+	struct nlattr *tun[IFLA_TUN_MAX + 1];
+
+	if (!link || nla_parse_nested(info, IFLA_INFO_MAX, link, NULL) < 0 ||
+		!info[IFLA_INFO_DATA] ||
+		nla_parse_nested(tun, IFLA_TUN_MAX, info[IFLA_INFO_DATA], NULL) < 0)
+		return NL_OK;
+	if (tun[IFLA_TUN_NUM_QUEUES])
+		*count += nla_get_u32(tun[IFLA_TUN_NUM_QUEUES]);
+	if (tun[IFLA_TUN_NUM_DISABLED_QUEUES])
+		*count += nla_get_u32(tun[IFLA_TUN_NUM_DISABLED_QUEUES]);
+	return NL_OK;
+}
+
+int rtnl_count_tap_queues(int index, uint32_t *ret_count)
+{
+	cleanup_with(nl_socket_free) struct nl_sock *socket = nl_socket_alloc();
+	cleanup_with(nlmsg_free) struct nl_msg *message = new_link_message(RTM_GETLINK, index, 0);
+	uint32_t count = 0;
+	int error;
+
+	if (!socket || !message)
+		return -ENOMEM;
+	error = nl_connect(socket, NETLINK_ROUTE);
+	if (!error)
+		error = nl_socket_modify_cb(
+			socket, NL_CB_VALID, NL_CB_CUSTOM, take_queue_count, &count);
+	/* One answer and no acknowledgement behind it. */
+	nl_socket_disable_auto_ack(socket);
+	if (!error)
+		error = nl_send_auto(socket, message);
+	if (error >= 0)
+		error = nl_recvmsgs_default(socket);
+	if (error < 0)
+		return rtnl_error_to_errno(error);
+	*ret_count = count;
+	return 0;
+}

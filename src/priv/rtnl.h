@@ -24,6 +24,7 @@ DEFINE_CLEANUP(struct rtnl_link, rtnl_link_put)
 DEFINE_CLEANUP(struct rtnl_addr, rtnl_addr_put)
 DEFINE_CLEANUP(struct nl_addr, nl_addr_put)
 DEFINE_CLEANUP(struct nl_msg, nlmsg_free)
+DEFINE_CLEANUP(struct nl_sock, nl_socket_free)
 
 /* libnl's negative NLE_* as negative errno. */
 int rtnl_error_to_errno(int error);
@@ -50,6 +51,9 @@ int rtnl_tag_link(struct links *links, int index, const struct link_tag *tag, co
 
 /* Takes it up, onto the bridge first where master is not 0. */
 int rtnl_start_link(struct links *links, int index, int master);
+
+/* How many queues are attached to a multi-queue TAP, whoever holds them; 0 for any other link. */
+int rtnl_count_tap_queues(int index, uint32_t *ret_count);
 
 /* -ENODEV when it is gone already. */
 int rtnl_delete_link(struct links *links, int index);

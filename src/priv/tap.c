@@ -95,11 +95,29 @@ static int open_queues(
 	return error;
 }
 
+/*
+ * The kernel makes a TAP and sets its owner in two steps, and in between any local user may join a
+ * multi-queue one. Now that it has its owner nobody can any more, so whoever did is counted.
+ */
+static int check_queues(struct links *links, int index, uint32_t queues)
+{
+	uint32_t attached = 0;
+	int error = queues > 1 ? rtnl_count_tap_queues(index, &attached) : 0;
+
+	if (error || queues == 1 || attached == queues)
+		return error;
+	error = rtnl_delete_link(links, index);
+	return error ? error : -EBUSY;
+}
+
 static int fail_tap(struct verb_outcome *outcome, int error, const char *name)
 {
 	fd_list_done(&outcome->fds);
 	if (error == -EEXIST)
 		return outcome_fail(outcome, error, "a link %s exists already", name);
+	if (error == -EBUSY)
+		return outcome_fail(outcome, error,
+			"somebody else joined %s while it was made; try again", name);
 	if (error == -ENOENT)
 		return outcome_fail(
 			outcome, -EIO, "/dev/net/tun is missing: load the kernel module tun");
@@ -122,6 +140,9 @@ int links_create_tap(struct links *links, const char *network, uint32_t number, 
 	if (error)
 		return fail_tap(outcome, error, name);
 	index = (int)if_nametoindex(name);
+	error = check_queues(links, index, queues);
+	if (error)
+		return fail_tap(outcome, error, name);
 	error = join_bridge(links, bridge, network, number, index);
 	if (error) {
 		/* Nobody else has an fd yet: closing ours removes the TAP. */

@@ -590,6 +590,15 @@ def test_exit_when_idle(make_broker):
 # Tampering by whoever holds a TAP
 
 
+@pytest.fixture
+def tun_for_everybody():
+    """As udev makes it on a distribution."""
+    mode = os.stat("/dev/net/tun").st_mode
+    os.chmod("/dev/net/tun", 0o666)
+    yield
+    os.chmod("/dev/net/tun", mode & 0o777)
+
+
 @pytest.mark.parametrize("what", ["address", "persist", "owner"])
 def test_tampered_tap_is_deleted(make_broker, what):
     import fcntl
@@ -619,7 +628,7 @@ def test_tampered_tap_is_deleted(make_broker, what):
     wait_for(lambda: not broker.links(), 5 + IDLE_S, "removal of the network")
 
 
-def test_stranger_cannot_join_a_multi_queue_tap(make_broker, lab):
+def test_stranger_cannot_join_a_multi_queue_tap(make_broker, lab, tun_for_everybody):
     broker = make_broker()
     with broker.connect(MEMBER) as peer:
         reply, taps = create(peer, queues=2)
@@ -629,12 +638,50 @@ def test_stranger_cannot_join_a_multi_queue_tap(make_broker, lab):
             "tap=os.open('/dev/net/tun',os.O_RDWR);"
             f"fcntl.ioctl(tap,0x400454ca,struct.pack('16sH22x',b'{reply['interfaceName']}',0x5102))"
         )
-        os.chmod("/dev/net/tun", 0o666)
         for user in (STRANGER, MEMBER):
             result = lab.host.run(["/usr/bin/python3", "-c", join], user=user, check=False)
             assert result.returncode == 1 and "PermissionError" in result.stderr
         for tap in taps:
             os.close(tap)
+
+
+JOINER = """
+import fcntl, os, socket, struct, sys
+
+events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+events.bind((0, 1))  # RTMGRP_LINK
+print("ready", flush=True)
+while True:
+    message = events.recv(65536)
+    start = message.find(b"vmtap")
+    if start < 0:
+        continue
+    name = message[start:].split(b"\\0")[0][:15]
+    tap = os.open("/dev/net/tun", os.O_RDWR)
+    try:
+        fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", name, 0x5102))
+        print("joined", name.decode(), flush=True)
+    except OSError:
+        os.close(tap)
+"""
+
+
+def test_stranger_who_is_quick_gets_no_queue_of_a_tap_in_use(make_broker, lab, tun_for_everybody):
+    """Between the making of a TAP and the setting of its owner anybody may join: such a TAP is never handed out."""
+    broker = make_broker()
+    joiner = lab.host.popen(["/usr/bin/python3", "-c", JOINER], user=STRANGER, stdout=subprocess.PIPE, text=True)
+    assert joiner.stdout.readline() == "ready\n"
+    with broker.connect(MEMBER) as peer:
+        for _ in range(100):
+            try:
+                reply, taps = create(peer, queues=2)
+            except VarlinkError as error:
+                assert "joined" in error.parameters["reason"]
+                continue
+            link = next(link for link in broker.links() if link["ifname"] == reply["interfaceName"])
+            assert link["linkinfo"]["info_data"]["numqueues"] == 2
+            for tap in taps:
+                os.close(tap)
 
 
 # Leaks
