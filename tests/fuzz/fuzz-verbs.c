@@ -8,8 +8,8 @@
  */
 
 #include "base/cleanup.h"
-#include "priv/dispatch.h"
 #include "base/linger.h"
+#include "priv/dispatch.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"

@@ -13,8 +13,8 @@
 /* clang-format on */
 
 #include "base/cleanup.h"
-#include "priv/dispatch.h"
 #include "base/linger.h"
+#include "priv/dispatch.h"
 #include "priv/nat.h"
 #include "priv/sockets.h"
 
