@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -137,5 +138,20 @@ int spawn(const struct spawn_options *options, pid_t *ret_pid, int *ret_pidfd)
 	if (ret_pidfd)
 		*ret_pidfd = take_fd(&pidfd);
 	*ret_pid = pid;
+	return 0;
+}
+
+int spawn_find_own_directory(char *directory, size_t size)
+{
+	ssize_t length = readlink("/proc/self/exe", directory, size - 1);
+	char *slash;
+
+	if (length < 0)
+		return -errno;
+	directory[length] = '\0';
+	slash = strrchr(directory, '/');
+	if (!slash)
+		return -ENOENT;
+	*slash = '\0';
 	return 0;
 }

@@ -33,3 +33,10 @@ struct spawn_options {
  * child left to wait for.
  */
 int spawn(const struct spawn_options *options, pid_t *ret_pid, int *ret_pidfd);
+
+/*
+ * The directory of the running program itself, without a slash at its end: where programs that
+ * belong to it are. directory has size bytes (PATH_MAX is enough). -ENOENT when there is none;
+ * negative errno of readlink(2).
+ */
+int spawn_find_own_directory(char *directory, size_t size);

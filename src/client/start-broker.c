@@ -43,22 +43,6 @@ static bool is_program(const char *path)
 	return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
 }
 
-/* The directory of our own executable. */
-static int find_own_directory(char directory[PATH_MAX])
-{
-	ssize_t length = readlink("/proc/self/exe", directory, PATH_MAX - 1);
-	char *slash;
-
-	if (length < 0)
-		return -errno;
-	directory[length] = '\0';
-	slash = strrchr(directory, '/');
-	if (!slash)
-		return -ENOENT;
-	*slash = '\0';
-	return 0;
-}
-
 static int find_program(char program[PATH_MAX])
 {
 	/* The second is the build tree, where each program has a directory of its own. */
@@ -69,7 +53,7 @@ static int find_program(char program[PATH_MAX])
 	};
 	char directory[PATH_MAX];
 
-	if (find_own_directory(directory) == 0)
+	if (spawn_find_own_directory(directory, sizeof(directory)) == 0)
 		for (size_t i = 0; i < array_length(beside); i++) {
 			int length = snprintf(program, PATH_MAX, "%s%s", directory, beside[i]);
 

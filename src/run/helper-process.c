@@ -1,6 +1,7 @@
 #include "run/helper-process.h"
 
 #include "base/cleanup.h"
+#include "base/spawn.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -63,16 +64,10 @@ static int find_helper(char path[PATH_MAX])
 		"/vmnet-helper", "/../helper/vmnet-helper", /* where the build leaves it */
 	};
 	char directory[PATH_MAX];
-	char *slash;
-	ssize_t length = readlink("/proc/self/exe", directory, sizeof(directory) - 1);
+	int error = spawn_find_own_directory(directory, sizeof(directory));
 
-	if (length < 0)
-		return -errno;
-	directory[length] = '\0';
-	slash = strrchr(directory, '/');
-	if (!slash)
-		return -ENOENT;
-	*slash = '\0';
+	if (error)
+		return error;
 	for (size_t i = 0; i < array_length(places); i++) {
 		if (snprintf(path, PATH_MAX, "%s%s", directory, places[i]) >= PATH_MAX)
 			return -ENAMETOOLONG;
