@@ -1,0 +1,101 @@
+"""One measurement each: every function returns figures by name, in the units that `UNITS` gives."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from lib.lab import CommandError, wait_for
+
+from .lines import Line
+
+UNITS = {
+    "throughput": "Gbit/s",
+    "cpu": "CPU s/GB",
+    "retransmits": "segments",
+    "round trip": "us",
+    "round trip 99 %": "us",
+    "frames": "1000/s",
+    "cpu per frame": "ns",
+    "wake-ups": "",
+    "memory": "MiB",
+}
+Figures = dict[str, float]
+
+CPUCLOCK_SCHED = 2  # clock ids of other processes: the kernel's include/linux/posix-timers.h
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """User and system time of the processes so far with all their threads, in ns steps, as clock_getcpuclockid(3)."""
+    return sum(time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED) for pid in pids)
+
+
+def _iperf3(line: Line, arguments: list[str], seconds: float, target: str | None) -> dict[str, Any]:
+    """A server that is still at its last test says so, for a moment."""
+
+    def try_once() -> dict[str, Any] | None:
+        command = ["iperf3", "-J", "-t", f"{seconds:g}", *arguments, "-c", target or line.target]
+        try:
+            return json.loads(line.run(command, timeout=seconds + 30))
+        except CommandError as error:
+            if "server is busy" in str(error):
+                return None
+            raise
+
+    return wait_for(try_once, 10, f"{line.name}: iperf3's server")
+
+
+def throughput(
+    line: Line, seconds: float, *, reverse: bool, target: str | None = None, pids: list[int] | None = None
+) -> Figures:
+    """One TCP stream, VM->host or (reverse) host->VM; CPU time of the forwarding processes for each GB received."""
+    pids = line.pids if pids is None else pids
+    before = cpu_seconds(pids)
+    result = _iperf3(line, ["-R"] if reverse else [], seconds, target)
+    used = cpu_seconds(pids) - before
+    received = result["end"]["sum_received"]
+    if not received["bytes"]:
+        raise CommandError(f"{line.name}: nothing came through")
+    figures = {
+        "throughput": received["bits_per_second"] / 1e9,
+        "retransmits": float(result["end"]["sum_sent"].get("retransmits", 0)),
+    }
+    if pids:
+        figures["cpu"] = used / (received["bytes"] / 1e9)
+    return figures
+
+
+def vm_to_host(line: Line, seconds: float) -> Figures:
+    return throughput(line, seconds, reverse=False)
+
+
+def host_to_vm(line: Line, seconds: float) -> Figures:
+    return throughput(line, seconds, reverse=True)
+
+
+def ping(line: Line, seconds: float) -> Figures:
+    """ICMP echo to the host, 5 ms apart."""
+    count = max(20, round(seconds * 200))
+    output = line.run(["ping", "-n", "-i", "0.005", "-c", str(count), line.target], timeout=seconds + 30)
+    times = sorted(float(found) * 1000 for found in re.findall(r"time=([\d.]+) ms", output))
+    if len(times) < count * 0.9:
+        raise CommandError(f"{line.name}: {len(times)} of {count} pings were answered")
+    return {"round trip": times[len(times) // 2], "round trip 99 %": times[int(len(times) * 0.99)]}
+
+
+def context_switches(pid: int) -> int:
+    """Of all threads, voluntary and involuntary."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found = re.findall(r"ctxt_switches:\s+(\d+)", (task / "status").read_text())
+        total += sum(map(int, found))
+    return total
+
+
+def memory_mib(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found, f"process {pid} has no memory"
+    return int(found[1]) / 1024
