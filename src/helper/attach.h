@@ -6,21 +6,33 @@
 #include "helper/helper-options.h"
 #include "vmnet-broker.h"
 
+#include <pthread.h>
+
 #define ATTACH_REASON_SIZE 1024
 
-/* A request for an interface. */
+/* A request for an interface, and the answer. */
 struct attach_request {
-	vmnet_broker_t *broker;                  /* the caller's; used by nobody else meanwhile */
-	const struct helper_options *options;    /* the caller's */
-	int vm_socket;                           /* its buffers are made large; the caller's */
-	vmnet_broker_status_t status;            /* the answer */
-	struct vmnet_broker_interface interface; /* on success; its one queue is the caller's */
+	vmnet_broker_t *broker;
+	const struct helper_options *options;
+	int vm_socket;
+	int done_event; /* readable when the answer is there */
+	pthread_t thread;
+	vmnet_broker_status_t status;
+	struct vmnet_broker_interface interface; /* on success; its queues are the caller's */
 	char reason[ATTACH_REASON_SIZE];         /* on failure: one line for people */
 };
 
-/* Asks and waits for the answer. Suits pthread_create(3): context is a struct attach_request, the
- * result NULL. */
-void *attach_create_interface(void *context);
+/*
+ * Asks, in a thread of its own: the broker may take its time, and a stop shall not. Takes over
+ * broker, on failure too. options stays the caller's and must outlive the request, as vm_socket, of
+ * which the buffers are made large; -1 is none. -ENOMEM, or an errno of pthread_create(3).
+ */
+int attach_request_start(vmnet_broker_t *broker, const struct helper_options *options,
+	int vm_socket, struct attach_request **ret_request);
+
+/* Waits for the answer and ends the connection with the broker: from then on the TAP is the lease.
+ * NULL is allowed. */
+void attach_request_finish(struct attach_request *request);
 
 /* The line that tells the VM's starter what it got, to be freed. Negative errno. */
 int attach_startline(const struct vmnet_broker_interface *interface,

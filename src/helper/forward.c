@@ -27,16 +27,13 @@ const char *direction_name(enum direction direction)
 	return direction_names[direction];
 }
 
-int batch_init(struct batch *batch, size_t frame_max)
+int batch_init(struct batch *batch, const struct port *port)
 {
-	size_t capacity = (frame_max + CACHE_LINE_SIZE) & ~(size_t)(CACHE_LINE_SIZE - 1);
+	size_t size = (port->memory_size + CACHE_LINE_SIZE - 1) & ~(size_t)(CACHE_LINE_SIZE - 1);
 
-	*batch = (struct batch){.frame_capacity = capacity};
-	batch->memory = aligned_alloc(CACHE_LINE_SIZE, capacity * BATCH_FRAMES);
-	if (!batch->memory)
-		return -ENOMEM;
-	batch_reset(batch);
-	return 0;
+	*batch = (struct batch){.memory_size = size};
+	batch->memory = aligned_alloc(CACHE_LINE_SIZE, size);
+	return batch->memory ? 0 : -ENOMEM;
 }
 
 void batch_done(struct batch *batch)
@@ -45,77 +42,120 @@ void batch_done(struct batch *batch)
 	*batch = (struct batch){0};
 }
 
-void batch_reset(struct batch *batch)
-{
-	for (size_t i = 0; i < BATCH_FRAMES; i++)
-		batch->frames[i].data = batch->memory + i * batch->frame_capacity;
-	batch->count = 0;
-}
-
 static bool is_stopping(const struct forward *forward)
 {
 	return atomic_load_explicit(&forward->is_stopping, memory_order_relaxed);
 }
 
-/* Returns false when the threads shall end. */
-static bool wait_until_readable(const struct forward_lane *lane)
+/* Goes on with the rest of a frame that the other side had no room for. */
+static int send_rest(struct forward_lane *lane)
 {
-	struct pollfd fds[] = {
-		{.fd = lane->from->fd, .events = POLLIN},
-		{.fd = lane->forward->stop_event, .events = POLLIN},
+	ssize_t taken;
+
+	lane->gather.count = 0;
+	taken = lane->to->operations->write_batch(lane->to, &lane->gather, 0, &lane->counters);
+	return taken < 0 ? (int)taken : 0;
+}
+
+/* Returns 1 when there is something to read, 0 when the threads shall end, negative errno when the
+ * other port is broken. */
+static int wait_until_readable(struct forward_lane *lane)
+{
+	enum {
+		FROM,
+		STOP,
+		TO,
+		FD_COUNT
 	};
 
-	poll(fds, array_length(fds), -1);
-	return !fds[1].revents;
+	for (;;) {
+		struct pollfd fds[FD_COUNT] = {
+			[FROM] = {.fd = lane->from->fd, .events = POLLIN},
+			[STOP] = {.fd = lane->forward->stop_event, .events = POLLIN},
+			[TO] = {.fd = lane->to->has_unsent ? lane->to->fd : -1, .events = POLLOUT},
+		};
+		int error = 0;
+
+		poll(fds, FD_COUNT, -1);
+		if (fds[STOP].revents)
+			return 0;
+		if (fds[TO].revents)
+			error = send_rest(lane);
+		if (error)
+			return error;
+		if (fds[FROM].revents)
+			return 1;
+	}
+}
+
+static void count_undelivered(struct forward_lane *lane, size_t first)
+{
+	uint64_t frames = 0;
+
+	for (size_t i = first; i < lane->gather.count; i++)
+		frames += lane->gather.frames[i].frame_count;
+	counter_add(&lane->counters.drops, frames);
 }
 
 /*
- * POLLOUT cannot tell when there is room: on an AF_UNIX datagram socket it comes only after three
- * quarters of the queue were read. So look again after a short sleep, a few times.
+ * POLLOUT cannot tell when there is room: on an AF_UNIX socket it comes only after three quarters
+ * of the queue were read. So look again after a short sleep, a few times. retries is what is left
+ * of them for the batch.
  */
-static int deliver(struct forward_lane *lane)
+static int deliver(struct forward_lane *lane, int *retries)
 {
 	const struct timespec interval = {.tv_nsec = RETRY_INTERVAL_NANOSECONDS};
 	struct port *to = lane->to;
 	size_t delivered = 0;
 
-	for (int retries = 0;; retries++) {
+	for (;; --*retries) {
 		ssize_t taken =
-			to->operations->write_batch(to, &lane->batch, delivered, &lane->counters);
+			to->operations->write_batch(to, &lane->gather, delivered, &lane->counters);
 
 		if (taken < 0)
 			return (int)taken;
 		delivered += (size_t)taken;
-		if (delivered == lane->batch.count)
+		if (delivered == lane->gather.count)
 			return 0;
-		if (retries == RETRIES_PER_BATCH || is_stopping(lane->forward))
+		if (*retries <= 0 || is_stopping(lane->forward))
 			break;
 		nanosleep(&interval, NULL);
 	}
-	counter_add(&lane->counters.drops, lane->batch.count - delivered);
+	count_undelivered(lane, delivered);
 	return 0;
+}
+
+static int deliver_batch(struct forward_lane *lane)
+{
+	struct offload *offload = &lane->offload;
+	int retries = RETRIES_PER_BATCH;
+	int error = 0;
+
+	offload_begin(offload);
+	while (!error && offload->fill(offload, &lane->batch, &lane->gather, &lane->counters))
+		error = deliver(lane, &retries);
+	return error;
 }
 
 static int forward_until_stopped(struct forward_lane *lane)
 {
 	struct port *from = lane->from;
-	bool was_drained = true;
+	int result = 0;
 
 	while (!is_stopping(lane->forward)) {
-		int error;
+		if (result == 0)
+			result = wait_until_readable(lane);
+		if (result <= 0)
+			return result;
+		result = from->operations->read_batch(from, &lane->batch, &lane->counters);
+		if (result >= 0 && lane->batch.count > 0) {
+			int error = deliver_batch(lane);
 
-		/* After a full batch there is likely more; asking costs a call only then. */
-		if (was_drained && !wait_until_readable(lane))
-			return 0;
-		batch_reset(&lane->batch);
-		error = from->operations->read_batch(from, &lane->batch, &lane->counters);
-		if (error)
-			return error;
-		was_drained = lane->batch.count < BATCH_FRAMES;
-		if (lane->batch.count > 0)
-			error = deliver(lane);
-		if (error)
-			return error;
+			if (error)
+				return error;
+		}
+		if (result < 0)
+			return result;
 	}
 	return 0;
 }
@@ -132,17 +172,19 @@ static void *run_lane(void *context)
 }
 
 static int init_lane(struct forward *forward, enum direction direction, struct port *from,
-	struct port *to, size_t frame_max)
+	struct port *to, struct offload offload)
 {
 	struct forward_lane *lane = &forward->lanes[direction];
 
 	lane->from = from;
 	lane->to = to;
+	lane->offload = offload;
 	lane->forward = forward;
-	return batch_init(&lane->batch, frame_max);
+	return batch_init(&lane->batch, from);
 }
 
-int forward_init(struct forward *forward, struct port *host, struct port *vm, size_t frame_max)
+int forward_init(struct forward *forward, struct port *host, struct port *vm,
+	enum offload_mode mode, size_t mtu)
 {
 	int error;
 
@@ -154,10 +196,12 @@ int forward_init(struct forward *forward, struct port *host, struct port *vm, si
 	forward->ended_event = eventfd(0, EFD_CLOEXEC);
 	if (forward->ended_event < 0)
 		return -errno;
-	error = init_lane(forward, DIRECTION_HOST_TO_VM, host, vm, frame_max);
+	error = init_lane(forward, DIRECTION_HOST_TO_VM, host, vm,
+		(struct offload){.fill = offload_functions(mode).host_to_vm, .mtu = mtu});
 	if (error)
 		return error;
-	return init_lane(forward, DIRECTION_VM_TO_HOST, vm, host, frame_max);
+	return init_lane(forward, DIRECTION_VM_TO_HOST, vm, host,
+		(struct offload){.fill = offload_functions(mode).vm_to_host, .mtu = mtu});
 }
 
 void forward_done(struct forward *forward)

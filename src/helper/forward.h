@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "helper/port.h"
+#include "helper/offload.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -24,6 +24,8 @@ struct forward_lane {
 	struct port *from;
 	struct port *to;
 	struct batch batch;
+	struct gather gather;
+	struct offload offload;
 	struct direction_counters counters;
 	_Atomic int result;
 	const struct forward *forward;
@@ -39,11 +41,12 @@ struct forward {
 };
 
 /*
- * Allocates all that forwarding will need; frame_max is the longest frame in bytes, at most
- * FRAME_SIZE_MAX. The ports stay the caller's and must outlive it. On failure negative errno, and
- * forward_done() is still to be called.
+ * Allocates all that forwarding will need between the ports, which stay the caller's and must
+ * outlive it. mode is what the VM's side can do without the helper, mtu the network's, in bytes. On
+ * failure negative errno, and forward_done() is still to be called.
  */
-int forward_init(struct forward *forward, struct port *host, struct port *vm, size_t frame_max);
+int forward_init(struct forward *forward, struct port *host, struct port *vm,
+	enum offload_mode mode, size_t mtu);
 
 /* Ends the threads if they run, and frees what forward_init() took. Accepts a zeroed one whose
  * events are -1. */
@@ -63,14 +66,8 @@ void forward_stop(struct forward *forward);
  */
 int forward_result(const struct forward *forward, enum direction direction);
 
-/*
- * Buffers for BATCH_FRAMES frames of up to frame_max bytes, and one byte more each, by which a port
- * sees that a frame was longer. -ENOMEM.
- */
-int batch_init(struct batch *batch, size_t frame_max);
+/* An empty batch for what port reads. -ENOMEM. */
+int batch_init(struct batch *batch, const struct port *port);
 
-/* Frees the buffers. Accepts a zeroed batch. */
+/* Frees its memory. Accepts a zeroed batch. */
 void batch_done(struct batch *batch);
-
-/* Empties the batch and points every frame at its own buffer again, as read_batch wants it. */
-void batch_reset(struct batch *batch);

@@ -27,15 +27,55 @@ static int parse_fd(void *context, const char *argument, char *error)
 	return 0;
 }
 
-static int parse_socket(void *context, const char *argument, char *error)
+static int parse_path(const char *argument, const char **ret_path, char *error)
 {
-	struct helper_options *options = context;
-
 	if (!*argument)
 		return refuse(error, "a path is needed");
 	if (strlen(argument) > SOCKET_SERVER_PATH_MAX)
 		return refuse(error, "a socket's path has at most 107 bytes; use a shorter one");
-	options->socket_path = argument;
+	*ret_path = argument;
+	return 0;
+}
+
+static int parse_socket(void *context, const char *argument, char *error)
+{
+	return parse_path(argument, &((struct helper_options *)context)->socket_path, error);
+}
+
+static int parse_stream(void *context, const char *argument, char *error)
+{
+	return parse_path(argument, &((struct helper_options *)context)->stream_path, error);
+}
+
+static int parse_vhost_user(void *context, const char *argument, char *error)
+{
+	return parse_path(argument, &((struct helper_options *)context)->vhost_user_path, error);
+}
+
+static int parse_queues(void *context, const char *argument, char *error)
+{
+	struct helper_options *options = context;
+
+	if (text_to_uint32(argument, 1, HELPER_QUEUES_MAX, &options->queues) < 0)
+		return refuse(error, "a number from 1 to 8");
+	return 0;
+}
+
+static int parse_tso(void *context, const char *argument, char *error)
+{
+	((struct helper_options *)context)->has_tso = true;
+	return 0;
+}
+
+static int parse_checksum_offload(void *context, const char *argument, char *error)
+{
+	((struct helper_options *)context)->has_checksum_offload = true;
+	return 0;
+}
+
+static int parse_vnet_hdr(void *context, const char *argument, char *error)
+{
+	((struct helper_options *)context)->has_vnet_hdr = true;
 	return 0;
 }
 
@@ -133,8 +173,15 @@ static int parse_not_available(void *context, const char *argument, char *error)
 
 /* Options without help are the original's that this helper does not have yet. */
 static const struct option_entry option_table[] = {
-	{"fd", 'f', "FD", "inherited connected datagram socket of the VM", parse_fd},
+	{"fd", 'f', "FD", "inherited connected datagram or stream socket of the VM", parse_fd},
 	{"socket", 's', "PATH", "make a datagram socket at PATH for the VM", parse_socket},
+	{"stream", 0, "PATH", "make a stream socket at PATH; a frame follows its length",
+		parse_stream},
+	{"vhost-user", 0, "PATH", "make a vhost-user socket at PATH for the VM", parse_vhost_user},
+	{"queues", 0, "N", "with --vhost-user: pairs of queues, up to 8", parse_queues},
+	{"enable-tso", 0, NULL, "the VM's socket carries frames of up to 64 KiB", parse_tso},
+	{"enable-checksum-offload", 0, NULL, "goes with --enable-tso", parse_checksum_offload},
+	{"vnet-hdr", 0, NULL, "12 bytes of virtio-net header precede each frame", parse_vnet_hdr},
 	{"network", 0, "NAME", "network to join", parse_network},
 	{"operation-mode", 0, "MODE", "network shared (the default) or host", parse_operation_mode},
 	{"interface-id", 'i', "UUID", "the same id gets the same MAC again", parse_interface_id},
@@ -151,8 +198,6 @@ static const struct option_entry option_table[] = {
 	{"end-address", 0, "ADDRESS", NULL, parse_not_available},
 	{"subnet-mask", 0, "MASK", NULL, parse_not_available},
 	{"enable-isolation", 0, NULL, NULL, parse_not_available},
-	{"enable-tso", 0, NULL, NULL, parse_not_available},
-	{"enable-checksum-offload", 0, NULL, NULL, parse_not_available},
 };
 
 /* Each call ends at a positional argument, which is then the next call's argv[0]. */
@@ -172,20 +217,62 @@ static int parse_all(int argc, char **argv, struct helper_options *options, char
 	return 0;
 }
 
+static int check_transport(const struct helper_options *options, char *error)
+{
+	int given = (options->fd >= 0) + !!options->socket_path + !!options->stream_path +
+		    !!options->vhost_user_path;
+
+	if (given > 1)
+		return refuse(error, "--fd, --socket, --stream and --vhost-user exclude each "
+				     "other; leave all but one out");
+	if (given < 1)
+		return refuse(error, "one of --fd, --socket, --stream and --vhost-user is needed; "
+				     "--help lists all options");
+	if (options->queues && !options->vhost_user_path)
+		return refuse(error, "--queues needs --vhost-user: a socket has no queues");
+	return 0;
+}
+
+static int check_offloads(const struct helper_options *options, char *error)
+{
+	if (options->has_tso != options->has_checksum_offload)
+		return refuse(error, "--enable-tso and --enable-checksum-offload go together; give "
+				     "both or none");
+	if (options->has_tso && options->has_vnet_hdr)
+		return refuse(error, "--vnet-hdr and --enable-tso exclude each other: the header "
+				     "tells all; leave one out");
+	if (options->vhost_user_path && (options->has_tso || options->has_vnet_hdr))
+		return refuse(error, "--vhost-user negotiates offloads by itself; leave "
+				     "--enable-tso, --enable-checksum-offload and --vnet-hdr out");
+	return 0;
+}
+
 static int check_conflicts(const struct helper_options *options, char *error)
 {
-	bool has_fd = options->fd >= 0;
-	bool has_socket = options->socket_path != NULL;
+	int result = check_transport(options, error);
 
+	if (result == 0)
+		result = check_offloads(options, error);
+	if (result < 0)
+		return result;
 	if (options->network_was_named && options->mode_was_named)
 		return refuse(error, "--network and --operation-mode exclude each other: a network "
 				     "has its mode; leave one out");
-	if (has_fd && has_socket)
-		return refuse(error, "--fd and --socket exclude each other; leave one out");
-	if (!has_fd && !has_socket)
-		return refuse(
-			error, "one of --fd and --socket is needed; --help lists all options");
 	return 0;
+}
+
+enum offload_mode helper_options_offload_mode(const struct helper_options *options)
+{
+	if (options->has_vnet_hdr)
+		return OFFLOAD_VNET_HDR;
+	return options->has_tso ? OFFLOAD_RAW : OFFLOAD_NONE;
+}
+
+const char *helper_options_path(const struct helper_options *options)
+{
+	if (options->socket_path)
+		return options->socket_path;
+	return options->stream_path ? options->stream_path : options->vhost_user_path;
 }
 
 int helper_options_parse(int argc, char **argv, struct helper_options *ret_options, char *error)
@@ -202,6 +289,8 @@ int helper_options_parse(int argc, char **argv, struct helper_options *ret_optio
 
 void helper_options_print_help(FILE *file)
 {
-	options_print_help(file, "vmnet-helper (--fd FD | --socket PATH) [OPTION]...", option_table,
-		array_length(option_table));
+	options_print_help(file,
+		"vmnet-helper (--fd FD | --socket PATH | --stream PATH | --vhost-user PATH) "
+		"[OPTION]...",
+		option_table, array_length(option_table));
 }

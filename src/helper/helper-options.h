@@ -5,10 +5,14 @@
 
 #include "base/options.h"
 #include "base/text.h"
+#include "helper/offload.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+
+/* Pairs of queues of one interface: what the broker grants. */
+#define HELPER_QUEUES_MAX 8
 
 enum helper_action {
 	HELPER_RUN,
@@ -20,8 +24,14 @@ enum helper_action {
 /* Texts without a buffer point into argv. */
 struct helper_options {
 	enum helper_action action;
-	int fd;                  /* -1: none given */
-	const char *socket_path; /* NULL: none given */
+	int fd;                      /* -1: none given */
+	const char *socket_path;     /* NULL: none given */
+	const char *stream_path;     /* NULL: none given */
+	const char *vhost_user_path; /* NULL: none given */
+	uint32_t queues;             /* of the interface; 0: none given */
+	bool has_tso;
+	bool has_checksum_offload;
+	bool has_vnet_hdr;
 	char network[NETWORK_NAME_SIZE];
 	bool network_was_named; /* by --network, not by --operation-mode or default */
 	bool mode_was_named;
@@ -40,5 +50,11 @@ struct helper_options {
  * and the fix.
  */
 int helper_options_parse(int argc, char **argv, struct helper_options *ret_options, char *error);
+
+/* What the VM's side of a socket does by itself. */
+enum offload_mode helper_options_offload_mode(const struct helper_options *options);
+
+/* The path at which the helper makes a socket; NULL: at none. */
+const char *helper_options_path(const struct helper_options *options);
 
 void helper_options_print_help(FILE *file);

@@ -15,11 +15,9 @@
 #include "client/start-broker.h"
 #include "config.h"
 #include "helper/attach.h"
-#include "helper/forward.h"
+#include "helper/cable.h"
 #include "helper/helper-options.h"
 #include "helper/peer-watch.h"
-#include "helper/port-dgram.h"
-#include "helper/port-tap.h"
 #include "helper/privileges.h"
 #include "helper/socket-server.h"
 #include "helper/stats.h"
@@ -29,7 +27,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -53,34 +50,31 @@ struct helper {
 	vmnet_broker_t *broker;
 	int signals;
 	int stats_timer;
+	enum cable_kind kind;
 	int vm_socket; /* --fd */
 	struct socket_server server;
 	struct vmnet_broker_interface interface;
-	int tap;
 	struct direction_counters strangers; /* messages dropped while waiting for the client */
-	struct port *host_port;
-	struct port *vm_port;
-	struct forward forward;
+	struct cable cable;
 	struct peer_watch watch;
 };
 
 static void init_helper(struct helper *helper)
 {
-	helper->signals = helper->stats_timer = helper->vm_socket = helper->tap = -1;
-	helper->forward.stop_event = helper->forward.ended_event = -1;
-	helper->watch.pidfd = helper->watch.timer = -1;
+	helper->signals = helper->stats_timer = helper->vm_socket = -1;
+	cable_init(&helper->cable);
+	peer_watch_init_off(&helper->watch);
 	socket_server_init(&helper->server);
 }
 
 static void finish_helper(struct helper *helper)
 {
-	forward_done(&helper->forward);
+	cable_close(&helper->cable);
 	peer_watch_done(&helper->watch);
-	port_dgram_close(helper->vm_port);
-	port_tap_close(helper->host_port);
 	socket_server_close(&helper->server);
 	fd_close(helper->vm_socket);
-	fd_close(helper->tap);
+	for (size_t i = 0; i < helper->interface.queues_count; i++)
+		fd_close(helper->interface.queues[i]);
 	fd_close(helper->signals);
 	fd_close(helper->stats_timer);
 	vmnet_broker_close(helper->broker);
@@ -102,17 +96,18 @@ static int occupy_standard_fds(void)
 static enum outcome adopt_inherited_socket(struct helper *helper)
 {
 	int fd = helper->options.fd;
-	int error;
+	int kind;
 
 	if (fd < 0)
 		return OUTCOME_GO_ON;
-	error = port_dgram_check_socket(fd);
-	switch (error) {
-	case 0:
+	kind = cable_kind_of_socket(fd);
+	switch (kind) {
+	case CABLE_DGRAM:
+	case CABLE_STREAM:
 		break;
 	case -EAFNOSUPPORT:
-	case -EPROTOTYPE:
-		log_error("main", "option --fd %d: a unix datagram or seqpacket socket is needed",
+		log_error("main",
+			"option --fd %d: a unix datagram, seqpacket or stream socket is needed",
 			fd);
 		return OUTCOME_FAILED;
 	case -ENOTCONN:
@@ -122,9 +117,10 @@ static enum outcome adopt_inherited_socket(struct helper *helper)
 		return OUTCOME_FAILED;
 	default:
 		log_error("main", "option --fd %d: %s; pass the VM's socket on to vmnet-helper", fd,
-			strerror(-error));
+			strerror(-kind));
 		return OUTCOME_FAILED;
 	}
+	helper->kind = (enum cable_kind)kind;
 	helper->vm_socket = fd;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	return OUTCOME_GO_ON;
@@ -196,11 +192,16 @@ static enum outcome catch_signals(struct helper *helper)
 
 static enum outcome open_path_socket(struct helper *helper)
 {
+	const char *path = helper_options_path(&helper->options);
 	char reason[SOCKET_SERVER_REASON_SIZE];
+	int type = SOCK_STREAM;
 
-	if (!helper->options.socket_path)
+	if (!path)
 		return OUTCOME_GO_ON;
-	if (socket_server_open(&helper->server, helper->options.socket_path, reason) == 0)
+	if (path == helper->options.socket_path)
+		type = SOCK_DGRAM;
+	helper->kind = type == SOCK_DGRAM ? CABLE_DGRAM : CABLE_STREAM;
+	if (socket_server_open(&helper->server, path, type, reason) == 0)
 		return OUTCOME_GO_ON;
 	log_error("main", "%s", reason);
 	return OUTCOME_FAILED;
@@ -233,43 +234,6 @@ static enum outcome wait_for(const struct helper *helper, int fd, short events)
 	return outcome;
 }
 
-/* The broker may take its time and a stop shall not, so a thread of its own does the asking. */
-struct interface_request {
-	struct attach_request attach;
-	int done_event;
-};
-
-static void *request_interface(void *context)
-{
-	struct interface_request *request = context;
-
-	attach_create_interface(&request->attach);
-	eventfd_write(request->done_event, 1);
-	return NULL;
-}
-
-static void free_request(struct interface_request *request)
-{
-	vmnet_broker_close(request->attach.broker);
-	fd_close(request->done_event);
-	free(request);
-}
-DEFINE_CLEANUP(struct interface_request, free_request)
-
-static struct interface_request *new_request(struct helper *helper)
-{
-	struct interface_request *request = calloc(1, sizeof(*request));
-
-	if (!request)
-		return NULL;
-	request->attach.broker = take_ptr(helper->broker);
-	request->attach.options = &helper->options;
-	request->attach.vm_socket =
-		helper->vm_socket >= 0 ? helper->vm_socket : helper->server.socket;
-	request->done_event = eventfd(0, EFD_CLOEXEC);
-	return request;
-}
-
 static enum outcome take_interface(struct helper *helper, const struct attach_request *request)
 {
 	const struct vmnet_broker_interface *interface = &helper->interface;
@@ -279,7 +243,6 @@ static enum outcome take_interface(struct helper *helper, const struct attach_re
 		return OUTCOME_FAILED;
 	}
 	helper->interface = request->interface;
-	helper->tap = interface->queues[0];
 	log_debug("main", "interface %s joined network \"%s\"", interface->name,
 		interface->network.name);
 	if (interface->socket_buffer_bytes < SOCKET_BUFFER_GOOD)
@@ -291,28 +254,25 @@ static enum outcome take_interface(struct helper *helper, const struct attach_re
 	return OUTCOME_GO_ON;
 }
 
-/* The connection ends with the request: from then on the TAP is the lease. */
 static enum outcome join_network(struct helper *helper)
 {
-	cleanup_with(free_request) struct interface_request *request = new_request(helper);
+	int vm_socket = helper->vm_socket >= 0 ? helper->vm_socket : helper->server.socket;
+	struct attach_request *request;
 	enum outcome outcome;
-	pthread_t thread;
-	int error = ENOMEM;
+	int error = attach_request_start(
+		take_ptr(helper->broker), &helper->options, vm_socket, &request);
 
-	if (request)
-		error = pthread_create(&thread, NULL, request_interface, request);
 	if (error) {
-		log_error("main", "cannot ask the broker: %s", strerror(error));
+		log_error("main", "cannot ask the broker: %s", strerror(-error));
 		return OUTCOME_FAILED;
 	}
 	outcome = wait_for(helper, request->done_event, POLLIN);
-	if (outcome != OUTCOME_GO_ON) {
-		/* The thread may be in the middle of it: the process ends with the request. */
-		take_ptr(request);
+	/* After a stop the thread may be in the middle of it: the process ends with the request. */
+	if (outcome != OUTCOME_GO_ON)
 		return outcome;
-	}
-	pthread_join(thread, NULL);
-	return take_interface(helper, &request->attach);
+	outcome = take_interface(helper, request);
+	attach_request_finish(request);
+	return outcome;
 }
 
 static enum outcome enter_sandbox(struct helper *helper)
@@ -348,58 +308,62 @@ static enum outcome announce(struct helper *helper)
 	return OUTCOME_FAILED;
 }
 
+/* Returns 1 when helper->vm_socket is the client's, 0 when nobody was there, or negative errno. */
+static int try_to_meet(struct helper *helper, bool *has_warned)
+{
+	char reason[SOCKET_SERVER_REASON_SIZE] = "";
+	int met;
+
+	if (helper->kind == CABLE_STREAM)
+		return socket_server_accept(&helper->server, &helper->vm_socket);
+	met = socket_server_meet_client(&helper->server, &helper->strangers, reason);
+	/* Once, because such a client may send as fast as it likes. */
+	if (*reason && !*has_warned)
+		log_warn("main", "%s", reason);
+	*has_warned = *has_warned || *reason;
+	if (met == 1)
+		helper->vm_socket = take_fd(&helper->server.socket);
+	return met;
+}
+
 static enum outcome meet_client(struct helper *helper)
 {
-	char reason[SOCKET_SERVER_REASON_SIZE];
+	const char *path = helper_options_path(&helper->options);
 	bool has_warned = false;
 	int met = 0;
 
-	log_info("main", "waiting for a client on %s", helper->options.socket_path);
+	log_info("main", "waiting for a client on %s", path);
 	while (met == 0) {
 		enum outcome outcome = wait_for(helper, helper->server.socket, POLLIN);
 
 		if (outcome != OUTCOME_GO_ON)
 			return outcome;
-		met = socket_server_meet_client(&helper->server, &helper->strangers, reason);
-		/* Once, because such a client may send as fast as it likes. */
-		if (*reason && !has_warned)
-			log_warn("main", "%s", reason);
-		has_warned = has_warned || *reason;
+		met = try_to_meet(helper, &has_warned);
 	}
-	if (met < 0) {
-		log_error("main", "cannot receive on %s: %s", helper->options.socket_path,
-			strerror(-met));
-		return OUTCOME_FAILED;
-	}
-	helper->vm_socket = take_fd(&helper->server.socket);
-	return OUTCOME_GO_ON;
+	if (met > 0)
+		return OUTCOME_GO_ON;
+	log_error("main", "cannot meet a client on %s: %s", path, strerror(-met));
+	return OUTCOME_FAILED;
 }
 
-static int make_cable(struct helper *helper, size_t frame_max)
+static int open_cable(struct helper *helper)
 {
-	int error = port_dgram_open(take_fd(&helper->vm_socket), frame_max, &helper->vm_port);
+	struct cable *cable = &helper->cable;
+	int error = cable_open_socket(cable, helper->kind, take_fd(&helper->vm_socket),
+		take_fd(&helper->interface.queues[0]),
+		helper_options_offload_mode(&helper->options), helper->interface.network.mtu);
 
-	if (error)
-		return error;
-	error = port_tap_open(take_fd(&helper->tap), frame_max, &helper->host_port);
-	if (error)
-		return error;
-	error = peer_watch_init(&helper->watch, helper->vm_port);
-	if (error)
-		return error;
-	error = forward_init(&helper->forward, helper->host_port, helper->vm_port, frame_max);
-	if (error)
-		return error;
-	counter_add(&helper->forward.lanes[DIRECTION_VM_TO_HOST].counters.drops,
-		atomic_load(&helper->strangers.drops));
-	return forward_start(&helper->forward);
+	if (!error && helper->kind == CABLE_DGRAM)
+		error = peer_watch_init(&helper->watch, cable->vm_port);
+	return error;
 }
 
 static enum outcome start_forwarding(struct helper *helper)
 {
-	size_t frame_max = helper->interface.network.mtu + FRAME_HEADER_SIZE;
-	int error = frame_max <= FRAME_SIZE_MAX ? make_cable(helper, frame_max) : -EMSGSIZE;
+	int error = open_cable(helper);
 
+	if (!error)
+		error = cable_start(&helper->cable);
 	if (!error)
 		return OUTCOME_GO_ON;
 	log_error("main", "cannot forward: %s", strerror(-error));
@@ -422,7 +386,7 @@ static enum outcome start_stats(struct helper *helper)
 
 static void print_stats(const struct helper *helper)
 {
-	const struct forward_lane *lanes = helper->forward.lanes;
+	struct direction_counters counters[DIRECTION_COUNT];
 	char text[STATS_TEXT_SIZE];
 	struct timespec now;
 	uint64_t ignored;
@@ -430,8 +394,11 @@ static void print_stats(const struct helper *helper)
 	if (read(helper->stats_timer, &ignored, sizeof(ignored)) < 0)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
-	if (stats_to_text(&now, &lanes[DIRECTION_HOST_TO_VM].counters,
-		    &lanes[DIRECTION_VM_TO_HOST].counters, text) == 0)
+	for (enum direction direction = 0; direction < DIRECTION_COUNT; direction++)
+		cable_count(&helper->cable, direction, &counters[direction]);
+	counters_add(&counters[DIRECTION_VM_TO_HOST], &helper->strangers);
+	if (stats_to_text(&now, &counters[DIRECTION_HOST_TO_VM], &counters[DIRECTION_VM_TO_HOST],
+		    text) == 0)
 		log_info("stats", "%s", text);
 }
 
@@ -440,7 +407,7 @@ static enum outcome judge_end(const struct helper *helper)
 	enum outcome outcome = OUTCOME_GO_ON;
 
 	for (enum direction direction = 0; direction < DIRECTION_COUNT; direction++) {
-		int result = forward_result(&helper->forward, direction);
+		int result = cable_result(&helper->cable, direction);
 
 		if (result == -ECONNRESET) {
 			log_info(direction_name(direction), "the VM closed its socket");
@@ -449,6 +416,10 @@ static enum outcome judge_end(const struct helper *helper)
 		if (result == -EBADFD)
 			log_error(direction_name(direction), "interface %s was deleted",
 				helper->interface.name);
+		else if (result == -EBADMSG)
+			log_error(direction_name(direction),
+				"the VM sent a length that no frame has; it must send each frame "
+				"behind its length, four bytes in network order");
 		else if (result < 0)
 			log_error(
 				direction_name(direction), "cannot forward: %s", strerror(-result));
@@ -487,7 +458,8 @@ static enum outcome wait_for_end(struct helper *helper)
 	while (outcome == OUTCOME_GO_ON) {
 		struct pollfd fds[WAIT_FD_COUNT] = {
 			[WAIT_FD_SIGNALS] = {.fd = helper->signals, .events = POLLIN},
-			[WAIT_FD_ENDED] = {.fd = helper->forward.ended_event, .events = POLLIN},
+			[WAIT_FD_ENDED] = {.fd = cable_ended_event(&helper->cable),
+				.events = POLLIN},
 			[WAIT_FD_STATS] = {.fd = helper->stats_timer, .events = POLLIN},
 		};
 
@@ -536,7 +508,7 @@ static enum outcome run(struct helper *helper)
 
 	if (outcome != OUTCOME_GO_ON)
 		return outcome;
-	if (helper->options.socket_path)
+	if (helper_options_path(&helper->options))
 		outcome = take_steps(helper, socket_steps, array_length(socket_steps));
 	else
 		outcome = take_steps(helper, fd_steps, array_length(fd_steps));

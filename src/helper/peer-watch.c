@@ -66,6 +66,11 @@ static void on_sender(struct peer_watch *watch)
 		enter(watch, error ? PEER_WATCH_BLIND : PEER_WATCH_ALIVE);
 }
 
+void peer_watch_init_off(struct peer_watch *watch)
+{
+	*watch = (struct peer_watch){.state = PEER_WATCH_BLIND, .pidfd = -1, .timer = -1};
+}
+
 int peer_watch_init(struct peer_watch *watch, struct port *port)
 {
 	*watch = (struct peer_watch){.port = port, .pidfd = -1, .timer = -1};
@@ -84,7 +89,7 @@ void peer_watch_done(struct peer_watch *watch)
 void peer_watch_fill(const struct peer_watch *watch, struct pollfd fds[PEER_WATCH_FDS])
 {
 	int watched[] = {
-		[WATCH_FD_SENDER] = port_dgram_sender_event(watch->port),
+		[WATCH_FD_SENDER] = watch->port ? port_dgram_sender_event(watch->port) : -1,
 		[WATCH_FD_PROCESS] = watch->pidfd,
 		[WATCH_FD_TIMER] = watch->timer,
 	};

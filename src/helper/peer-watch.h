@@ -21,13 +21,16 @@ enum peer_watch_state {
 };
 
 struct peer_watch {
-	struct port *port; /* of port-dgram */
+	struct port *port; /* of port-dgram; NULL when nothing is watched */
 	enum peer_watch_state state;
 	int pidfd;
 	int timer;
 };
 
 #define PEER_WATCH_FDS 3
+
+/* A watch that watches nothing, for a VM whose end its cable tells: BLIND. */
+void peer_watch_init_off(struct peer_watch *watch);
 
 /*
  * Starts to watch who sends to the port, which stays the caller's and must outlive the watch.

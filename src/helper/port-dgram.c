@@ -25,16 +25,22 @@ struct companion {
 	alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct ucred))];
 };
 
+/* Sixteen of the largest frames; TODO measure */
+#define MEMORY_SIZE_MAX (1u << 20)
+
 struct port_dgram {
 	struct port port;
 	size_t frame_max;
+	size_t header_size; /* 0, or that of the virtio-net header before each frame */
+	size_t slot_size;   /* bytes between two frames in the batch's memory */
+	size_t slot_count;
 	int sender_event;
 	_Atomic int search; /* enum search */
 	_Atomic pid_t sender;
 
 	/* The reading thread's. */
 	struct mmsghdr incoming[BATCH_FRAMES];
-	struct iovec incoming_parts[BATCH_FRAMES];
+	struct iovec incoming_parts[BATCH_FRAMES][2]; /* header, frame */
 	struct companion companions[BATCH_FRAMES];
 	bool has_companions;
 	bool has_strangers; /* others' messages may be in the queue */
@@ -43,7 +49,6 @@ struct port_dgram {
 
 	/* The writing thread's. */
 	alignas(64) struct mmsghdr outgoing[BATCH_FRAMES];
-	struct iovec outgoing_parts[BATCH_FRAMES];
 };
 
 static void free_dgram(struct port_dgram *dgram)
@@ -100,18 +105,19 @@ static void note_empty_queue(struct port_dgram *dgram, enum search search_before
 		atomic_store(&dgram->search, SEARCH_SETTLED);
 }
 
-static void prepare_incoming(
-	struct port_dgram *dgram, const struct batch *batch, enum search search)
+static void prepare_incoming(struct port_dgram *dgram, struct batch *batch, enum search search)
 {
 	bool wants_companions = dgram->has_strangers || search != SEARCH_OFF;
 
-	for (size_t i = 0; i < BATCH_FRAMES; i++) {
-		dgram->incoming_parts[i].iov_base = batch->frames[i].data;
-		dgram->incoming_parts[i].iov_len = dgram->frame_max;
+	for (size_t i = 0; i < dgram->slot_count; i++) {
+		struct iovec *parts = dgram->incoming_parts[i];
+
+		parts[0] = (struct iovec){&batch->frames[i].header, dgram->header_size};
+		parts[1] = (struct iovec){batch->memory + i * dgram->slot_size, dgram->frame_max};
 	}
 	if (!wants_companions && !dgram->has_companions)
 		return;
-	for (size_t i = 0; i < BATCH_FRAMES; i++) {
+	for (size_t i = 0; i < dgram->slot_count; i++) {
 		struct msghdr *message = &dgram->incoming[i].msg_hdr;
 		struct companion *companion = &dgram->companions[i];
 
@@ -138,7 +144,8 @@ static bool has_hung_up(const struct port_dgram *dgram)
 
 static bool is_passable(struct port_dgram *dgram, struct mmsghdr *message)
 {
-	if (message->msg_len < FRAME_HEADER_SIZE || message->msg_hdr.msg_flags & MSG_TRUNC)
+	if (message->msg_len < dgram->header_size + FRAME_HEADER_SIZE ||
+		message->msg_hdr.msg_flags & MSG_TRUNC)
 		return false;
 	if (!dgram->has_companions)
 		return true;
@@ -163,6 +170,8 @@ static int on_receive_error(int error)
 	}
 }
 
+static const struct virtio_net_hdr_mrg_rxbuf no_offloads;
+
 /* Moves what can be passed on to the front of the batch. */
 static int sort_incoming(struct port_dgram *dgram, int received, struct batch *batch,
 	struct direction_counters *counters)
@@ -176,9 +185,9 @@ static int sort_incoming(struct port_dgram *dgram, int received, struct batch *b
 			counter_add(&counters->drops, 1);
 			continue;
 		}
-		frame->data = dgram->incoming_parts[i].iov_base;
-		frame->length = dgram->incoming[i].msg_len;
-		memset(&frame->header, 0, sizeof(frame->header));
+		frame->data = dgram->incoming_parts[i][1].iov_base;
+		frame->length = dgram->incoming[i].msg_len - dgram->header_size;
+		frame->header = dgram->header_size ? batch->frames[i].header : no_offloads;
 		batch->count++;
 	}
 	return 0;
@@ -194,7 +203,8 @@ static int dgram_read_batch(
 
 	batch->count = 0;
 	prepare_incoming(dgram, batch, search_before);
-	received = recvmmsg(port->fd, dgram->incoming, BATCH_FRAMES, MSG_DONTWAIT, NULL);
+	received = recvmmsg(
+		port->fd, dgram->incoming, (unsigned int)dgram->slot_count, MSG_DONTWAIT, NULL);
 	error = received < 0 ? errno : 0;
 	if (error && error != EAGAIN)
 		return on_receive_error(error);
@@ -202,11 +212,11 @@ static int dgram_read_batch(
 		counter_add(received > 1 ? &counters->fast : &counters->slow, 1);
 		error = sort_incoming(dgram, received, batch, counters);
 	}
-	if (received < BATCH_FRAMES && dgram->has_companions)
+	if (received < (int)dgram->slot_count && dgram->has_companions)
 		note_empty_queue(dgram, search_before);
 	if (error == EAGAIN)
 		return has_hung_up(dgram) ? -ECONNRESET : 0;
-	return error;
+	return error ? error : received == (int)dgram->slot_count;
 }
 
 /* What is said of a whole queue and of a VM that has gone concerns all frames; anything else only
@@ -234,24 +244,30 @@ static ssize_t on_send_error(int error, struct direction_counters *counters)
 	}
 }
 
-static ssize_t dgram_write_batch(struct port *port, const struct batch *batch, size_t first,
-	struct direction_counters *counters)
+static void prepare_outgoing(
+	const struct port_dgram *dgram, struct gathered_frame *frame, struct mmsghdr *message)
+{
+	frame->parts[0] = (struct iovec){&frame->header, dgram->header_size};
+	message->msg_hdr.msg_iov = dgram->header_size ? frame->parts : frame->parts + 1;
+	message->msg_hdr.msg_iovlen = frame->part_count - (dgram->header_size ? 0 : 1);
+}
+
+static ssize_t dgram_write_batch(
+	struct port *port, struct gather *gather, size_t first, struct direction_counters *counters)
 {
 	struct port_dgram *dgram = (struct port_dgram *)port;
-	size_t count = batch->count - first;
+	size_t count = gather->count - first;
 	uint64_t bytes = 0;
 	int sent;
 
-	for (size_t i = 0; i < count; i++) {
-		dgram->outgoing_parts[i].iov_base = batch->frames[first + i].data;
-		dgram->outgoing_parts[i].iov_len = batch->frames[first + i].length;
-	}
+	for (size_t i = 0; i < count; i++)
+		prepare_outgoing(dgram, &gather->frames[first + i], &dgram->outgoing[i]);
 	sent = sendmmsg(
 		port->fd, dgram->outgoing, (unsigned int)count, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent < 0)
 		return on_send_error(errno, counters);
 	for (int i = 0; i < sent; i++)
-		bytes += batch->frames[first + (size_t)i].length;
+		bytes += gather->frames[first + (size_t)i].length;
 	counter_add(&counters->packets, (uint64_t)sent);
 	counter_add(&counters->bytes, bytes);
 	counter_add(sent > 1 ? &counters->fast : &counters->slow, 1);
@@ -264,39 +280,13 @@ static const struct port_operations dgram_operations = {
 	.write_batch = dgram_write_batch,
 };
 
-static int get_socket_option(int socket, int option, int *ret_value)
-{
-	socklen_t size = sizeof(*ret_value);
-
-	return getsockopt(socket, SOL_SOCKET, option, ret_value, &size) < 0 ? -errno : 0;
-}
-
-int port_dgram_check_socket(int socket)
-{
-	struct sockaddr_un peer;
-	socklen_t size = sizeof(peer);
-	int domain, type;
-	int error = get_socket_option(socket, SO_DOMAIN, &domain);
-
-	if (error)
-		return error;
-	if (domain != AF_UNIX)
-		return -EAFNOSUPPORT;
-	error = get_socket_option(socket, SO_TYPE, &type);
-	if (error)
-		return error;
-	if (type != SOCK_DGRAM && type != SOCK_SEQPACKET)
-		return -EPROTOTYPE;
-	return getpeername(socket, (struct sockaddr *)&peer, &size) < 0 ? -errno : 0;
-}
-
 static int learn_peer(struct port_dgram *dgram)
 {
+	socklen_t size = sizeof(int);
 	int type;
-	int error = get_socket_option(dgram->port.fd, SO_TYPE, &type);
 
-	if (error)
-		return error;
+	if (getsockopt(dgram->port.fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+		return -errno;
 	dgram->peer_size = sizeof(dgram->peer);
 	if (getpeername(dgram->port.fd, (struct sockaddr *)&dgram->peer, &dgram->peer_size) < 0)
 		return -errno;
@@ -305,7 +295,16 @@ static int learn_peer(struct port_dgram *dgram)
 	return 0;
 }
 
-int port_dgram_open(int socket, size_t frame_max, struct port **ret_port)
+static void lay_out_slots(struct port_dgram *dgram)
+{
+	dgram->slot_size = (dgram->frame_max + 63) & ~(size_t)63;
+	dgram->slot_count = MEMORY_SIZE_MAX / dgram->slot_size;
+	if (dgram->slot_count > BATCH_FRAMES)
+		dgram->slot_count = BATCH_FRAMES;
+	dgram->port.memory_size = dgram->slot_size * dgram->slot_count;
+}
+
+int port_dgram_open(int socket, size_t frame_max, bool has_header, struct port **ret_port)
 {
 	cleanup_with(free_dgram) struct port_dgram *dgram = NULL;
 	int error;
@@ -318,11 +317,11 @@ int port_dgram_open(int socket, size_t frame_max, struct port **ret_port)
 	dgram->port.operations = &dgram_operations;
 	dgram->port.fd = socket;
 	dgram->frame_max = frame_max;
+	dgram->header_size = has_header ? sizeof(struct virtio_net_hdr_mrg_rxbuf) : 0;
+	lay_out_slots(dgram);
 	for (size_t i = 0; i < BATCH_FRAMES; i++) {
-		dgram->incoming[i].msg_hdr.msg_iov = &dgram->incoming_parts[i];
-		dgram->incoming[i].msg_hdr.msg_iovlen = 1;
-		dgram->outgoing[i].msg_hdr.msg_iov = &dgram->outgoing_parts[i];
-		dgram->outgoing[i].msg_hdr.msg_iovlen = 1;
+		dgram->incoming[i].msg_hdr.msg_iov = dgram->incoming_parts[i];
+		dgram->incoming[i].msg_hdr.msg_iovlen = 2;
 	}
 	dgram->sender_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (dgram->sender_event < 0)

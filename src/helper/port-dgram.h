@@ -1,6 +1,7 @@
 /*
- * The VM's end of the cable: an AF_UNIX socket that keeps frame boundaries, one raw Ethernet frame
- * a message, without header or FCS (unix(7); QEMU -netdev dgram, libkrun unixgram, vfkit).
+ * The VM's end of the cable: an AF_UNIX socket that keeps frame boundaries, one Ethernet frame
+ * without FCS a message, raw (unix(7); QEMU -netdev dgram, libkrun unixgram, vfkit) or behind a
+ * virtio-net header.
  *
  * Such a socket does not tell a reader that its peer has died, so the port can also say which
  * process sends: the kernel vouches for it with SCM_CREDENTIALS.
@@ -11,19 +12,13 @@
 #include "helper/port.h"
 
 /*
- * Whether the cable can be built on this fd: 0, or -ENOTSOCK (or another errno of getsockopt(2)),
- * -EAFNOSUPPORT when it is not AF_UNIX, -EPROTOTYPE when it is neither SOCK_DGRAM nor
- * SOCK_SEQPACKET, -ENOTCONN when it has no peer.
- */
-int port_dgram_check_socket(int socket);
-
-/*
- * A port on a connected socket that passes port_dgram_check_socket(). Takes over socket, on failure
+ * A port on a connected socket that keeps boundaries. Takes over socket, on failure
  * too; its flags and buffers are left alone, because another process may share them. frame_max is
- * the longest frame in bytes. Messages that others than the peer queued before it was connected are
+ * the longest frame in bytes; with has_header a virtio-net header of 12 bytes precedes each, both
+ * ways. Messages that others than the peer queued before it was connected are
  * dropped and counted. Negative errno.
  */
-int port_dgram_open(int socket, size_t frame_max, struct port **ret_port);
+int port_dgram_open(int socket, size_t frame_max, bool has_header, struct port **ret_port);
 
 /* Closes its socket. NULL is allowed. */
 void port_dgram_close(struct port *port);

@@ -9,9 +9,11 @@
 
 #include <linux/virtio_net.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /*
  * Frames of one batch. CPU s/GB of a datagram socket, sending + receiving 1514-byte frames, best of
@@ -25,9 +27,8 @@
 #define FRAME_SIZE_MAX 65550
 
 /*
- * One Ethernet frame, without FCS. data points into the batch's buffer. header describes offloads
- * that are still to be done; all zero for a plain frame. A port that cannot carry the header gets
- * only plain frames.
+ * One Ethernet frame as it came, without FCS, in one piece. data points into the batch's memory.
+ * header describes offloads that are still to be done; all zero for a plain frame.
  */
 struct frame {
 	uint8_t *data;
@@ -35,13 +36,41 @@ struct frame {
 	struct virtio_net_hdr_mrg_rxbuf header;
 };
 
-/* Preallocated once; frames[i].data is set to buffer space of frame_capacity bytes before each
- * read. */
+/* Frames that came, and the memory they lie in: allocated once. */
 struct batch {
 	struct frame frames[BATCH_FRAMES];
 	size_t count;
 	uint8_t *memory;
-	size_t frame_capacity;
+	size_t memory_size;
+};
+
+/*
+ * One frame to be written, in parts that are written behind one another. parts[0] belongs to the
+ * port, which sets there what its transport wants before a frame; the frame begins at parts[1]. The
+ * parts of a gather's frames lie behind one another too, so that many frames make one array.
+ */
+struct gathered_frame {
+	struct iovec *parts;
+	size_t part_count;  /* with parts[0] */
+	size_t length;      /* bytes, without parts[0] */
+	size_t frame_count; /* frames of the VM's side that it stands for: for the counters */
+	struct virtio_net_hdr_mrg_rxbuf header;
+};
+
+/* Cutting needs three parts a frame: the port's, new headers, and a piece of the payload. Joining
+ * needs fewer: a piece of each frame of a batch, and the port's. */
+#define GATHER_PARTS (3 * BATCH_FRAMES)
+/* Ethernet with two VLAN tags, and IPv6 with extension headers or IPv4 with options, and TCP.
+ * Larger headers are dropped rather than cut. */
+#define GATHER_HEADER_SIZE 256
+
+/* Frames to be written. They point into a batch, and into headers where those are new. */
+struct gather {
+	struct gathered_frame frames[BATCH_FRAMES];
+	size_t count;
+	struct iovec parts[GATHER_PARTS];
+	size_t part_count;
+	uint8_t headers[BATCH_FRAMES][GATHER_HEADER_SIZE];
 };
 
 /* One writer each (the thread of that direction), read by the stats timer: relaxed atomics. */
@@ -63,30 +92,47 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t amount)
 	atomic_store_explicit(counter, before + amount, memory_order_relaxed);
 }
 
+/* Adds each counter of another thread's to a sum of one's own. */
+static inline void counters_add(
+	struct direction_counters *sum, const struct direction_counters *counters)
+{
+	counter_add(&sum->packets, atomic_load_explicit(&counters->packets, memory_order_relaxed));
+	counter_add(&sum->bytes, atomic_load_explicit(&counters->bytes, memory_order_relaxed));
+	counter_add(&sum->drops, atomic_load_explicit(&counters->drops, memory_order_relaxed));
+	counter_add(&sum->fast, atomic_load_explicit(&counters->fast, memory_order_relaxed));
+	counter_add(&sum->slow, atomic_load_explicit(&counters->slow, memory_order_relaxed));
+}
+
 struct port;
 
 struct port_operations {
 	const char *name;
 	/*
-	 * Fills batch from the port without waiting; batch->count frames, each FRAME_HEADER_SIZE..
-	 * frame_capacity bytes. Frames that came but cannot be passed on (too short, longer than
-	 * the port's limit) are counted in counters->drops and left out. Returns 0 (count may be 0:
-	 * nothing there now), -ECONNRESET when the other side is gone for good, or another negative
-	 * errno when the port can never work again.
+	 * Fills batch from the port without waiting; batch->count frames of at least
+	 * FRAME_HEADER_SIZE bytes. Frames that came but cannot be passed on (too short, longer than
+	 * the port's limit) are counted in counters->drops and left out. A port is given the same
+	 * batch each time and finds the batch's memory behind the last frame as it left it. Returns
+	 * 1 when there is likely more, 0 when there is not (fd tells when), -ECONNRESET when the
+	 * other side is gone for good, another negative errno when the port can never work again.
 	 */
 	int (*read_batch)(
 		struct port *port, struct batch *batch, struct direction_counters *counters);
 	/*
-	 * Writes frames [first, batch->count) without waiting. Returns how many were dealt with, in
-	 * order: written (and counted), or refused by the other side for good (EINVAL, too long)
-	 * and then counted as drops here. Fewer than asked means the queue is full (0 too).
-	 * Negative errno as for read_batch.
+	 * Writes frames [first, gather->count) without waiting, and may change their parts[0].
+	 * Returns how many were dealt with, in order: written (and counted), or refused by the
+	 * other side for good (EINVAL, too long) and then counted as drops here. Fewer than asked
+	 * means the queue is full (0 too). Negative errno as for read_batch. With nothing to write
+	 * it goes on with what has_unsent tells of.
 	 */
-	ssize_t (*write_batch)(struct port *port, const struct batch *batch, size_t first,
+	ssize_t (*write_batch)(struct port *port, struct gather *gather, size_t first,
 		struct direction_counters *counters);
 };
 
 struct port {
 	const struct port_operations *operations;
-	int fd; /* readable when read_batch has something */
+	int fd;             /* readable when read_batch has something */
+	size_t memory_size; /* bytes that its batch must have */
+	/* Half a frame is written; the other half waits until fd is writable. The writing thread's.
+	 */
+	bool has_unsent;
 };

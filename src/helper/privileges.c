@@ -18,6 +18,7 @@ static const char *const allowed_system_calls[] = {
 	"writev",
 	"recvmmsg",
 	"sendmmsg",
+	"sendmsg",
 	"poll",
 	"ppoll",
 	"nanosleep",
@@ -31,7 +32,8 @@ static const char *const allowed_system_calls[] = {
 	"timerfd_settime",
 	"clock_gettime",
 	"restart_syscall",
-	/* the client of --socket, and who sends */
+	/* the client of --socket or --stream, and who sends */
+	"accept4",
 	"recvfrom",
 	"connect",
 	"setsockopt",

@@ -18,6 +18,8 @@ static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) == SOCKET_SERVER_PATH_
 	"the longest path and its NUL fill sun_path");
 
 #define FILE_MODE 0600
+/* The size of a VM's queue; the system may allow less, which is used then. */
+#define SEND_BUFFER (4 << 20)
 
 static const char client_magic[4] = {'V', 'F', 'K', 'T'};
 
@@ -115,7 +117,7 @@ static int remove_stale_socket(int socket, const struct sockaddr_un *address)
 }
 
 /* The mode is set before the bind, so that the file never has another (Linux only). */
-static int bind_path(struct socket_server *server, const char *path)
+static int bind_path(struct socket_server *server, const char *path, int type)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t size;
@@ -125,7 +127,7 @@ static int bind_path(struct socket_server *server, const char *path)
 	if (error)
 		return error;
 	size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);
-	server->socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	server->socket = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (server->socket < 0)
 		return -errno;
 	error = remove_stale_socket(server->socket, &address);
@@ -137,16 +139,19 @@ static int bind_path(struct socket_server *server, const char *path)
 		return -errno;
 	if (lstat(path, &status) < 0)
 		return -errno;
-	return own_file(&server->socket_file, path, &status);
+	error = own_file(&server->socket_file, path, &status);
+	if (error || type != SOCK_STREAM)
+		return error;
+	return listen(server->socket, 1) < 0 ? -errno : 0;
 }
 
-int socket_server_open(struct socket_server *server, const char *path, char *reason)
+int socket_server_open(struct socket_server *server, const char *path, int type, char *reason)
 {
 	int error = lock_path(server, path, reason);
 
 	if (error)
 		return error;
-	error = bind_path(server, path);
+	error = bind_path(server, path, type);
 	if (error == -EADDRINUSE)
 		snprintf(reason, SOCKET_SERVER_REASON_SIZE,
 			"%s exists and is no dead helper's socket; choose another path", path);
@@ -212,5 +217,18 @@ int socket_server_meet_client(
 	}
 	if (length == sizeof(client_magic) && memcmp(start, client_magic, sizeof(start)) == 0)
 		drop_message(server->socket);
+	return 1;
+}
+
+int socket_server_accept(struct socket_server *server, int *ret_socket)
+{
+	const int wanted = SEND_BUFFER;
+	int client = accept4(server->socket, NULL, NULL, SOCK_CLOEXEC);
+
+	if (client < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ? 0 : -errno;
+	setsockopt(client, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted));
+	fd_close(take_fd(&server->socket));
+	*ret_socket = client;
 	return 1;
 }

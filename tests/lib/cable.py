@@ -44,7 +44,10 @@ def full_pipe() -> Iterator[int]:
 
 
 class Cable:
-    """One helper. line is its JSON line, parsed; the socket is the VM's end."""
+    """One helper. line is its JSON line, parsed; the socket is the VM's end.
+
+    path is where the helper makes its socket, by path_option; None: the arguments say so already.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Cable:
         *,
         user: User | None = MEMBER,
         path: Path | None = None,
+        path_option: str | None = "--socket",
         kind: int = socket.SOCK_DGRAM,
         wait: bool = True,
         environment: Mapping[str, str] | None = None,
@@ -64,7 +68,7 @@ class Cable:
         self.path = path
         theirs = None
         if path:
-            transport = ["--socket", str(path)]
+            transport = [path_option, str(path)] if path_option else []
             self.socket = None
         else:
             self.socket, theirs = socket.socketpair(socket.AF_UNIX, kind)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-PROGRAMS = ("vmnet-broker", "vmnet-client", "vmnet-helper", "client")
+PROGRAMS = ("vmnet-broker", "vmnet-client", "vmnet-helper", "client", "vm-simulator")
 
 
 class MissingProgram(Exception):

@@ -124,8 +124,13 @@ REFUSED = [
     (("--end-address", "192.168.5.1"), "--end-address"),
     (("--subnet-mask", "255.255.255.0"), "--subnet-mask"),
     (("--enable-isolation",), "--enable-isolation"),
-    (("--enable-tso",), "--enable-tso"),
-    (("--enable-checksum-offload",), "--enable-checksum-offload"),
+    (("--enable-tso",), "--enable-checksum-offload"),
+    (("--enable-checksum-offload",), "--enable-tso"),
+    (("--enable-tso", "--enable-checksum-offload", "--vnet-hdr"), "--vnet-hdr"),
+    (("--queues", "2"), "--queues"),
+    (("--vhost-user", "/tmp/x", "--vnet-hdr"), "--vhost-user"),
+    (("--stream", "/tmp/x", "--fd", "0"), "--stream"),
+    (("--stream", "/nonexistent/x"), "/nonexistent/x"),
     (("--network", "shared", "--operation-mode", "host"), "--operation-mode"),
     (("--network", "blue"), "blue"),
     (("--network", "a/b"), "--network"),
@@ -142,7 +147,7 @@ REFUSED = [
 @pytest.mark.parametrize(("arguments", "named"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, tuple) else value[:8])
 def test_refused_by_name(run_helper, arguments, named):
     one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    transport = () if not arguments or {"--fd", "--socket"} & set(arguments) else ("--fd", str(two.fileno()))
+    transport = () if not arguments or {"--fd", "--socket", "--stream", "--vhost-user"} & set(arguments) else ("--fd", str(two.fileno()))
     result = run_helper(*transport, *arguments, pass_fds=[two.fileno()])
     assert result.returncode == 1
     assert result.stdout == "", "nothing on stdout unless it works"

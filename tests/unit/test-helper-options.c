@@ -141,6 +141,11 @@ static void test_bad_values_are_refused(void **state)
 		{"--fd", "1"},
 		{"--fd", "2"},
 		{"--socket", ""},
+		{"--stream", ""},
+		{"--vhost-user", ""},
+		{"--queues", "0"},
+		{"--queues", "9"},
+		{"--queues", "two"},
 		{"--interface-id", "1234"},
 		{"--interface-id", ID "0"},
 		{"--operation-mode", "bridged"},
@@ -167,14 +172,13 @@ static void test_what_is_not_there_yet_is_refused_by_name(void **state)
 {
 	static const char *const with_value[] = {
 		"--shared-interface", "--start-address", "--end-address", "--subnet-mask"};
-	static const char *const flags[] = {
-		"--enable-isolation", "--enable-tso", "--enable-checksum-offload"};
+	static const char *const flags[] = {"--enable-isolation"};
 
 	for (size_t i = 0; i < array_length(with_value); i++)
 		assert_refused(WORDS_OF("-f3", with_value[i], "192.168.7.1"), with_value[i]);
 	for (size_t i = 0; i < array_length(flags); i++)
 		assert_refused(WORDS_OF("-f3", flags[i]), flags[i]);
-	assert_refused(WORDS_OF("-f3", "--enable-tso"), "not available yet");
+	assert_refused(WORDS_OF("-f3", "--enable-isolation"), "not available yet");
 }
 
 static void test_conflicts_are_refused_by_name(void **state)
@@ -184,8 +188,44 @@ static void test_conflicts_are_refused_by_name(void **state)
 	assert_refused(WORDS_OF("-f3", "--operation-mode", "host", "--network", "blue"),
 		"--operation-mode");
 	assert_refused(WORDS_OF("-f3", "-s/x"), "--socket");
+	assert_refused(WORDS_OF("-f3", "--stream", "/x"), "--stream");
+	assert_refused(WORDS_OF("--stream", "/x", "--vhost-user", "/y"), "--vhost-user");
+	assert_refused(WORDS_OF("-f3", "--queues", "2"), "--queues");
+	assert_refused(WORDS_OF("-f3", "--enable-tso"), "--enable-checksum-offload");
+	assert_refused(WORDS_OF("-f3", "--enable-checksum-offload"), "--enable-tso");
+	assert_refused(WORDS_OF("-f3", "--enable-tso", "--enable-checksum-offload", "--vnet-hdr"),
+		"--vnet-hdr");
+	assert_refused(WORDS_OF("--vhost-user", "/x", "--vnet-hdr"), "--vnet-hdr");
+	assert_refused(WORDS_OF("--vhost-user", "/x", "--enable-tso", "--enable-checksum-offload"),
+		"--enable-tso");
 	assert_refused(WORDS_OF("--network", "blue"), "--fd");
 	assert_refused(WORDS_OF("-v"), "--socket");
+}
+
+static void test_transports(void **state)
+{
+	struct helper_options options = parsed(WORDS_OF("--stream", "/x"));
+
+	assert_string_equal(options.stream_path, "/x");
+	assert_string_equal(helper_options_path(&options), "/x");
+	options = parsed(WORDS_OF("--vhost-user", "/y", "--queues", "8"));
+	assert_string_equal(helper_options_path(&options), "/y");
+	assert_int_equal(options.queues, 8);
+	options = parsed(WORDS_OF("--socket", "/z"));
+	assert_string_equal(helper_options_path(&options), "/z");
+	options = parsed(WORDS_OF("-f3"));
+	assert_null(helper_options_path(&options));
+}
+
+static void test_offload_modes(void **state)
+{
+	struct helper_options options = parsed(WORDS_OF("-f3"));
+
+	assert_int_equal(helper_options_offload_mode(&options), OFFLOAD_NONE);
+	options = parsed(WORDS_OF("-f3", "--enable-tso", "--enable-checksum-offload"));
+	assert_int_equal(helper_options_offload_mode(&options), OFFLOAD_RAW);
+	options = parsed(WORDS_OF("-f3", "--vnet-hdr"));
+	assert_int_equal(helper_options_offload_mode(&options), OFFLOAD_VNET_HDR);
 }
 
 static void test_unknown_and_incomplete_options_are_refused(void **state)
@@ -219,7 +259,7 @@ static void test_help_shows_what_there_is(void **state)
 	fclose(file);
 	assert_non_null(strstr(text, "--stats-interval SECONDS"));
 	assert_non_null(strstr(text, "-i, --interface-id UUID"));
-	assert_null(strstr(text, "--enable-tso"));
+	assert_null(strstr(text, "--enable-isolation"));
 }
 
 int main(void)
@@ -234,6 +274,8 @@ int main(void)
 		cmocka_unit_test(test_bad_values_are_refused),
 		cmocka_unit_test(test_what_is_not_there_yet_is_refused_by_name),
 		cmocka_unit_test(test_conflicts_are_refused_by_name),
+		cmocka_unit_test(test_transports),
+		cmocka_unit_test(test_offload_modes),
 		cmocka_unit_test(test_unknown_and_incomplete_options_are_refused),
 		cmocka_unit_test(test_longest_socket_path),
 		cmocka_unit_test(test_help_shows_what_there_is),

@@ -36,9 +36,9 @@ static int make_fixture(void **state)
 	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) < 0)
 		return -1;
 	fixture->vm = ends[1];
-	if (port_dgram_open(ends[0], FRAME_MAX, &fixture->port) < 0)
+	if (port_dgram_open(ends[0], FRAME_MAX, false, &fixture->port) < 0)
 		return -1;
-	if (batch_init(&fixture->batch, FRAME_MAX) < 0)
+	if (batch_init(&fixture->batch, fixture->port) < 0)
 		return -1;
 	*state = fixture;
 	return peer_watch_init(&fixture->watch, fixture->port);
@@ -60,7 +60,6 @@ static enum peer_watch_state step(struct fixture *fixture, int timeout_ms)
 {
 	struct pollfd fds[PEER_WATCH_FDS];
 
-	batch_reset(&fixture->batch);
 	assert_int_equal(fixture->port->operations->read_batch(
 				 fixture->port, &fixture->batch, &fixture->counters),
 		0);

@@ -55,7 +55,7 @@ static int remove_fixture(void **state)
 
 static int open_server(struct fixture *fixture)
 {
-	return socket_server_open(&fixture->server, fixture->path, fixture->reason);
+	return socket_server_open(&fixture->server, fixture->path, SOCK_DGRAM, fixture->reason);
 }
 
 static int meet(struct fixture *fixture)
@@ -133,7 +133,8 @@ static void test_second_server_is_refused_and_harms_nothing(void **state)
 
 	assert_int_equal(open_server(fixture), 0);
 	socket_server_init(&second);
-	assert_int_equal(socket_server_open(&second, fixture->path, fixture->reason), -EWOULDBLOCK);
+	assert_int_equal(socket_server_open(&second, fixture->path, SOCK_DGRAM, fixture->reason),
+		-EWOULDBLOCK);
 	assert_non_null(strstr(fixture->reason, fixture->path));
 	socket_server_close(&second);
 	assert_true(exists(fixture->path));

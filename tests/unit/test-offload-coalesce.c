@@ -1,0 +1,395 @@
+/* Small frames to large ones, and back again. */
+#include "offload-frames.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define FIN 0x01
+#define SYN 0x02
+#define RST 0x04
+#define PSH 0x08
+#define ACK 0x10
+#define URG 0x20
+#define ECE 0x40
+#define CWR 0x80
+
+#define MSS 1448
+
+static struct offload_bench *bench_of(void **state)
+{
+	struct offload_bench *bench = *state;
+
+	offload_bench_reset(bench);
+	return bench;
+}
+
+static int set_up(void **state)
+{
+	*state = offload_bench_new(FRAME_MTU);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	offload_bench_free(*state);
+	return 0;
+}
+
+static const struct frame_spec data_segment = {
+	.flags = ACK, .tcp_options = 12, .window = 500, .payload_length = MSS};
+
+/* The number-th segment of a stream. */
+static struct frame_spec segment_at(struct frame_spec spec, size_t number)
+{
+	spec.sequence += (uint32_t)(number * MSS);
+	spec.id += (uint16_t)number;
+	return spec;
+}
+
+static void add_segments(struct offload_bench *bench, struct frame_spec spec, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct frame_spec segment = segment_at(spec, i);
+
+		offload_bench_add_spec(bench, &segment);
+	}
+}
+
+static void coalesce(struct offload_bench *bench)
+{
+	assert_true(offload_bench_fill(bench, offload_coalesce, true));
+	assert_int_equal(offload_bench_drops(bench), 0);
+}
+
+/* That gathered frame stands for count frames which make the specified one. */
+static void expect_joined(
+	struct offload_bench *bench, size_t index, struct frame_spec spec, size_t count)
+{
+	const struct gathered_frame *gathered = &bench->gather.frames[index];
+	struct virtio_net_hdr_mrg_rxbuf header = {.hdr = frame_gso_header(&spec, MSS)};
+
+	assert_true(index < bench->gather.count);
+	assert_int_equal(gathered->frame_count, count);
+	if (count == 1) {
+		frame_expect_plain(gathered);
+	} else {
+		assert_memory_equal(&gathered->header, &header, sizeof(header));
+		spec.is_partial = true;
+	}
+	frame_expect(gathered, &spec);
+}
+
+static struct frame_spec with_payload(struct frame_spec spec, size_t length)
+{
+	spec.payload_length = length;
+	return spec;
+}
+
+static void test_a_stream_becomes_large_frames(void **state)
+{
+	for (unsigned kind = 0; kind < 4; kind++) {
+		struct offload_bench *bench = bench_of(state);
+		struct frame_spec spec = data_segment;
+		size_t fitting;
+
+		spec.is_ipv6 = kind & 1;
+		spec.tcp_options = kind & 2 ? 12 : 0;
+		spec.sequence = 0xffff0000;
+		spec.id = 0xfff0;
+		bench->offload.mtu = 1560;
+		add_segments(bench, spec, BATCH_FRAMES);
+		coalesce(bench);
+		fitting = (65535 - (frame_header_size(&spec) - 14)) / MSS;
+		assert_int_equal(bench->gather.count, 2);
+		expect_joined(bench, 0, with_payload(spec, fitting * MSS), fitting);
+		expect_joined(bench, 1,
+			with_payload(segment_at(spec, fitting), (BATCH_FRAMES - fitting) * MSS),
+			BATCH_FRAMES - fitting);
+		assert_false(offload_bench_fill(bench, offload_coalesce, false));
+		bench->offload.mtu = FRAME_MTU;
+	}
+}
+
+static void test_interleaved_flows_are_joined_each(void **state)
+{
+	const size_t flows = 8;
+	struct offload_bench *bench = bench_of(state);
+	struct frame_spec spec = data_segment;
+
+	for (size_t i = 0; i < BATCH_FRAMES; i++) {
+		struct frame_spec segment = segment_at(spec, i / flows);
+
+		segment.flow = (uint8_t)(i % flows);
+		offload_bench_add_spec(bench, &segment);
+	}
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, flows);
+	for (size_t i = 0; i < flows; i++) {
+		spec.flow = (uint8_t)i;
+		expect_joined(bench, i, with_payload(spec, MSS * (BATCH_FRAMES / flows)),
+			BATCH_FRAMES / flows);
+	}
+}
+
+static void test_more_flows_than_places_stay_whole(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+
+	for (size_t i = 0; i < BATCH_FRAMES; i++) {
+		struct frame_spec segment = segment_at(data_segment, i / 32);
+
+		segment.flow = (uint8_t)(i % 32);
+		offload_bench_add_spec(bench, &segment);
+	}
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, BATCH_FRAMES);
+	for (size_t i = 0; i < BATCH_FRAMES; i++) {
+		struct frame_spec segment = segment_at(data_segment, i / 32);
+
+		segment.flow = (uint8_t)(i % 32);
+		expect_joined(bench, i, segment, 1);
+	}
+}
+
+static void test_the_last_segment_may_be_short_and_end(void **state)
+{
+	const uint8_t endings[] = {0, PSH, FIN, FIN | PSH};
+
+	for (size_t i = 0; i < sizeof(endings); i++) {
+		struct offload_bench *bench = bench_of(state);
+		struct frame_spec last = segment_at(data_segment, 2);
+		struct frame_spec whole = with_payload(data_segment, 2 * MSS + 7);
+
+		last.payload_length = 7;
+		last.flags |= endings[i];
+		whole.flags |= endings[i];
+		add_segments(bench, data_segment, 2);
+		offload_bench_add_spec(bench, &last);
+		add_segments(bench, segment_at(data_segment, 9), 2);
+		coalesce(bench);
+		assert_int_equal(bench->gather.count, 2);
+		expect_joined(bench, 0, whole, 3);
+		expect_joined(bench, 1, with_payload(segment_at(data_segment, 9), 2 * MSS), 2);
+	}
+}
+
+/* PSH ends what it stands in, also at the beginning. */
+static void test_nothing_is_joined_behind_a_push(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+	struct frame_spec first = data_segment;
+
+	first.flags |= PSH;
+	offload_bench_add_spec(bench, &first);
+	add_segments(bench, segment_at(data_segment, 1), 2);
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, 2);
+	expect_joined(bench, 0, first, 1);
+	expect_joined(bench, 1, with_payload(segment_at(data_segment, 1), 2 * MSS), 2);
+}
+
+/* A segment in the middle of three that differs from them in one way. */
+struct odd_segment {
+	const char *name;
+	struct frame_spec difference; /* flags are toggled, the rest is added */
+	size_t byte;                  /* that is changed in the built frame; 0: none */
+	uint8_t toggle;
+	bool is_damaged; /* the checksums are those of before */
+};
+
+/* Bytes are those of Ethernet, IPv4 without options and TCP. */
+static const struct odd_segment odd_segments[] = {
+	{"SYN", {.flags = SYN}},
+	{"RST", {.flags = RST}},
+	{"URG", {.flags = URG}},
+	{"CWR", {.flags = CWR}},
+	{"ECE", {.flags = ECE}},
+	{"no ACK", {.flags = ACK}},
+	{"window", {.window = 1}},
+	{"acknowledged", {.acknowledged = 1}},
+	{"longer", {.payload_length = 1, .tcp_options = -12}},
+	{"no data", {.payload_length = -MSS}},
+	{"gap", {.sequence = 1}},
+	{"repeated", {.sequence = -MSS}},
+	{"id", {.id = 2}},
+	{"TOS", {.traffic = 2}},
+	{"fragments allowed", {.may_fragment = true}},
+	{"fewer options", {.tcp_options = -4}},
+	{"IP options", {.ip_options = 4, .payload_length = -100}},
+	{"reserved TCP bit", .byte = 14 + 20 + 12, .toggle = 1},
+	{"other option", .byte = 14 + 20 + 21, .toggle = 1},
+	{"urgent pointer", .byte = 14 + 20 + 19, .toggle = 1},
+	{"destination MAC", .byte = 3, .toggle = 1},
+	{"source MAC", .byte = 9, .toggle = 1},
+	{"TTL", .byte = 14 + 8, .toggle = 1},
+	{"reserved IP bit", .byte = 14 + 6, .toggle = 0x80},
+	{"first fragment", .byte = 14 + 6, .toggle = 0x20},
+	{"other fragment", .byte = 14 + 7, .toggle = 0x08},
+	{"IP length", .byte = 14 + 3, .toggle = 1},
+	{"IP checksum", .byte = 14 + 10, .toggle = 1, .is_damaged = true},
+	{"TCP checksum", .byte = 14 + 20 + 16, .toggle = 1, .is_damaged = true},
+	{"payload", .byte = 14 + 20 + 40, .toggle = 0x80, .is_damaged = true},
+};
+
+static struct frame_spec differing(const struct frame_spec *difference)
+{
+	struct frame_spec spec = segment_at(data_segment, 1);
+
+	spec.flags ^= difference->flags;
+	spec.may_fragment = difference->may_fragment;
+	spec.traffic += difference->traffic;
+	spec.window += difference->window;
+	spec.id += difference->id;
+	spec.sequence += difference->sequence;
+	spec.acknowledged += difference->acknowledged;
+	spec.ip_options += difference->ip_options;
+	spec.tcp_options += difference->tcp_options;
+	spec.payload_length += difference->payload_length;
+	return spec;
+}
+
+static void add_odd(struct offload_bench *bench, const struct odd_segment *odd, uint8_t *copy)
+{
+	struct frame_spec spec = differing(&odd->difference);
+	struct frame *frame = offload_bench_add_spec(bench, &spec);
+
+	if (odd->byte > 0) {
+		frame->data[odd->byte] ^= odd->toggle;
+		if (!odd->is_damaged)
+			frame_repair(&spec, frame->data);
+	}
+	memcpy(copy, frame->data, frame->length);
+}
+
+static void test_what_differs_is_left_alone(void **state)
+{
+	for (size_t i = 0; i < sizeof(odd_segments) / sizeof(odd_segments[0]); i++) {
+		struct offload_bench *bench = bench_of(state);
+		uint8_t copy[FRAME_SIZE_MAX];
+		uint8_t found[FRAME_SIZE_MAX];
+		size_t length;
+
+		print_message("%s\n", odd_segments[i].name);
+		offload_bench_add_spec(bench, &data_segment);
+		add_odd(bench, &odd_segments[i], copy);
+		add_segments(bench, segment_at(data_segment, 2), 1);
+		coalesce(bench);
+		assert_int_equal(bench->gather.count, 3);
+		for (size_t k = 0; k < 3; k++)
+			frame_expect_plain(&bench->gather.frames[k]);
+		frame_expect(&bench->gather.frames[0], &data_segment);
+		length = frame_flatten(&bench->gather.frames[1], found);
+		assert_memory_equal(found, copy, length);
+	}
+}
+
+/* The same change to all of them is no hindrance, where it is one of what TCP does all the time. */
+static void test_what_is_the_same_is_joined(void **state)
+{
+	struct frame_spec specs[] = {data_segment, data_segment, data_segment, data_segment};
+
+	specs[0].flags |= ECE;
+	specs[1].traffic = 1;
+	specs[2].tcp_options = 40;
+	specs[3].flags = 0;
+	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
+		struct offload_bench *bench = bench_of(state);
+
+		add_segments(bench, specs[i], 3);
+		bench->offload.mtu = 1600;
+		coalesce(bench);
+		assert_int_equal(bench->gather.count, 1);
+		expect_joined(bench, 0, with_payload(specs[i], 3 * MSS), 3);
+		bench->offload.mtu = FRAME_MTU;
+	}
+}
+
+static void test_an_id_may_stand_still_where_nobody_needs_it(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+
+	for (size_t fixed = 0; fixed < 2; fixed++) {
+		struct frame_spec spec = data_segment;
+
+		offload_bench_reset(bench);
+		spec.may_fragment = fixed == 0;
+		for (size_t i = 0; i < 3; i++) {
+			struct frame_spec segment = segment_at(spec, i);
+
+			segment.id = 77;
+			offload_bench_add_spec(bench, &segment);
+		}
+		coalesce(bench);
+		assert_int_equal(bench->gather.count, fixed ? 1 : 3);
+		spec.id = 77;
+		expect_joined(bench, 0, with_payload(spec, fixed ? 3 * MSS : MSS), fixed ? 3 : 1);
+	}
+}
+
+static void test_other_frames_end_no_run(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+	struct frame_spec datagram = {.is_udp = true, .payload_length = 100};
+	const uint8_t arp[60] = {[12] = 0x08, [13] = 0x06};
+
+	offload_bench_add_spec(bench, &data_segment);
+	offload_bench_add_spec(bench, &datagram);
+	offload_bench_add(bench, arp, sizeof(arp));
+	add_segments(bench, segment_at(data_segment, 1), 1);
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, 3);
+	expect_joined(bench, 0, with_payload(data_segment, 2 * MSS), 2);
+	frame_expect(&bench->gather.frames[1], &datagram);
+	frame_expect_plain(&bench->gather.frames[2]);
+}
+
+static void test_frames_with_tags_are_left_alone(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+	struct frame_spec spec = data_segment;
+
+	spec.tags = 1;
+	add_segments(bench, spec, 2);
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, 2);
+	expect_joined(bench, 1, segment_at(spec, 1), 1);
+}
+
+/* The host would refuse them one by one. */
+static void test_frames_longer_than_the_mtu_are_left_alone(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+	struct frame_spec spec = data_segment;
+
+	spec.payload_length = MSS + 1;
+	add_segments(bench, spec, 1);
+	spec.sequence += MSS + 1;
+	spec.id++;
+	add_segments(bench, spec, 1);
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, 2);
+	frame_expect_plain(&bench->gather.frames[0]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_stream_becomes_large_frames),
+		cmocka_unit_test(test_interleaved_flows_are_joined_each),
+		cmocka_unit_test(test_more_flows_than_places_stay_whole),
+		cmocka_unit_test(test_the_last_segment_may_be_short_and_end),
+		cmocka_unit_test(test_nothing_is_joined_behind_a_push),
+		cmocka_unit_test(test_what_differs_is_left_alone),
+		cmocka_unit_test(test_what_is_the_same_is_joined),
+		cmocka_unit_test(test_an_id_may_stand_still_where_nobody_needs_it),
+		cmocka_unit_test(test_other_frames_end_no_run),
+		cmocka_unit_test(test_frames_with_tags_are_left_alone),
+		cmocka_unit_test(test_frames_longer_than_the_mtu_are_left_alone),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
