@@ -10,8 +10,8 @@
 #include <string.h>
 
 static const struct config_network built_in_networks[] = {
-	{.name = "shared", .mode = NETWORK_MODE_SHARED},
-	{.name = "host", .mode = NETWORK_MODE_HOST},
+	{.name = "shared", .mode = NETWORK_MODE_SHARED, .mtu = CONFIG_MTU_DEFAULT},
+	{.name = "host", .mode = NETWORK_MODE_HOST, .mtu = CONFIG_MTU_DEFAULT},
 };
 
 void config_init(struct config *config)
@@ -137,12 +137,24 @@ static void parse_subnet(struct config_network *network, const json_t *value)
 	network->has_subnet = true;
 }
 
+static void parse_mtu(struct config_network *network, const json_t *value)
+{
+	json_int_t mtu = json_integer_value(value);
+
+	if (!json_is_integer(value) || mtu < CONFIG_MTU_MIN || mtu > CONFIG_MTU_MAX)
+		add_error(network, "mtu", "%s: a number of bytes from %d to %d",
+			describe_value(value).text, CONFIG_MTU_MIN, CONFIG_MTU_MAX);
+	else
+		network->mtu = (uint32_t)mtu;
+}
+
 static const struct network_key {
 	const char *name;
 	void (*parse)(struct config_network *network, const json_t *value);
 } network_keys[] = {
 	{.name = "mode", .parse = parse_mode},
 	{.name = "subnet", .parse = parse_subnet},
+	{.name = "mtu", .parse = parse_mtu},
 };
 
 static const struct network_key *find_key(const char *name)
@@ -159,7 +171,7 @@ static void parse_network_member(
 	const struct network_key *key = find_key(name);
 
 	if (!key) {
-		add_error(network, name, "unknown key; one of mode, subnet");
+		add_error(network, name, "unknown key; one of mode, subnet, mtu");
 		return;
 	}
 	if (seen[key - network_keys]) {
@@ -205,7 +217,7 @@ static struct config_network *place_network(struct config *config, const char *n
 	if (config->networks_count == CONFIG_NETWORKS_MAX)
 		return NULL;
 	network = &config->networks[config->networks_count++];
-	memset(network, 0, sizeof(*network));
+	*network = (struct config_network){.mtu = CONFIG_MTU_DEFAULT};
 	return network;
 }
 

@@ -1,7 +1,8 @@
 /*
  * What networks there are: networks.json and every .json file in networks.d over two built-in ones.
  *
- *     {"default": {"mode": "shared"}, "lab": {"mode": "host", "subnet": "10.77.0.0/24"}}
+ *     {"default": {"mode": "shared"}, "lab": {"mode": "host", "subnet": "10.77.0.0/24", "mtu":
+ * 9000}}
  *
  * The parser is pure. A mistake inside a network takes this network out of service, and only it; a
  * file that is no JSON object takes its networks out, because their names are unknown then.
@@ -12,12 +13,16 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define CONFIG_ERROR_SIZE    512
 #define CONFIG_NETWORKS_MAX  256
 #define CONFIG_BROKEN_MAX    32
 #define CONFIG_FILE_MAX      (256u << 10) /* bytes of one file */
 #define CONFIG_FILE_NAME_MAX 128
+#define CONFIG_MTU_MIN       1280  /* what IPv6 needs (RFC 8200 5) */
+#define CONFIG_MTU_DEFAULT   1500  /* what every uplink carries */
+#define CONFIG_MTU_MAX       65520 /* the largest that VM programs and TAPs carry */
 
 struct config_network {
 	char name[NETWORK_NAME_SIZE];
@@ -25,6 +30,7 @@ struct config_network {
 	enum network_mode mode;
 	bool has_subnet;
 	struct ipv4_subnet subnet;
+	uint32_t mtu;                  /* bytes; CONFIG_MTU_DEFAULT unless configured */
 	char error[CONFIG_ERROR_SIZE]; /* why it is out of service; empty when it is not */
 };
 

@@ -160,8 +160,8 @@ static int create_bridge(struct network *network, uid_t uid, struct failure *fai
 	if (error)
 		return failure_set(failure, BROKER_ERROR_INTERNAL,
 			"the host's addresses and routes could not be read: %s", strerror(-error));
-	network->link =
-		(struct platform_network){.mode = network->config->mode, .mtu = NETWORK_MTU};
+	network->link = (struct platform_network){
+		.mode = network->config->mode, .mtu = network->config->mtu};
 	snprintf(network->link.name, sizeof(network->link.name), "%s", network->name);
 	for (int tries = 0; tries < SUBNET_TRIES; tries++) {
 		error = choose_subnet(network, &uses, &network->link.subnet, failure);
@@ -201,8 +201,9 @@ static void report_start(const struct network *network)
 	char subnet[SUBNET_TEXT_SIZE];
 
 	ipv4_subnet_to_text(network->link.subnet, subnet);
-	log_info(network->tag, "created bridge %s, mode %s, subnet %s", network->link.bridge,
-		network_mode_to_text(network->link.mode), subnet);
+	log_info(network->tag, "created bridge %s, mode %s, subnet %s, MTU %u",
+		network->link.bridge, network_mode_to_text(network->link.mode), subnet,
+		network->link.mtu);
 }
 
 int network_start(struct network *network, uid_t uid, struct failure *failure)

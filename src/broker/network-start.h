@@ -5,8 +5,6 @@
 
 #include "broker/network.h"
 
-#define NETWORK_MTU 1500 /* bytes; what every uplink carries */
-
 /* The one place where a network's state changes. */
 void network_enter(struct network *network, enum network_state state);
 

@@ -375,6 +375,10 @@ static void adopt_network(void *context, const struct platform_network *link)
 	network->uid = RECORDS_OWNER_UNKNOWN;
 	network_enter(network, NETWORK_RUNNING);
 	log_info(network->tag, "adopted bridge %s", link->bridge);
+	if (network->config && network->config->mtu != link->mtu)
+		log_info(network->tag,
+			"goes on with MTU %u; the configured %u is its MTU when it is next made",
+			link->mtu, network->config->mtu);
 }
 
 static void adopt_interface(void *context, const struct platform_interface *link)
@@ -524,8 +528,7 @@ void network_release(struct network_hold *hold)
 
 void network_describe(const struct network *network, struct broker_network *ret_network)
 {
-	struct broker_network described = {
-		.running = network->state != NETWORK_ABSENT, .mtu = NETWORK_MTU};
+	struct broker_network described = {.running = network->state != NETWORK_ABSENT};
 	enum network_mode mode = described.running ? network->link.mode : network->config->mode;
 
 	snprintf(described.name, sizeof(described.name), "%s", network->name);
@@ -535,10 +538,12 @@ void network_describe(const struct network *network, struct broker_network *ret_
 		described.mtu = network->link.mtu;
 		described.subnet = network->link.subnet;
 		snprintf(described.bridge, sizeof(described.bridge), "%s", network->link.bridge);
-	} else if (network->config->has_subnet) {
-		described.subnet = network->config->subnet;
-	} else if (network->memory.has_subnet) {
-		described.subnet = network->memory.subnet;
+	} else {
+		described.mtu = network->config->mtu;
+		if (network->config->has_subnet)
+			described.subnet = network->config->subnet;
+		else if (network->memory.has_subnet)
+			described.subnet = network->memory.subnet;
 	}
 	if (described.subnet.prefix_length)
 		described.gateway = ipv4_subnet_host(described.subnet, 1);

@@ -1,6 +1,7 @@
 /* The platform's calls as verbs to priv; see linux.h for its other parts. */
 #include "broker/platform-linux.h"
 
+#include "broker/config.h"
 #include "broker/linux.h"
 
 #include <errno.h>
@@ -13,6 +14,9 @@
 
 /* Longer than the slowest verb: stopping a dnsmasq that does not want to end. */
 #define REPLY_TIMEOUT_S 10
+
+static_assert(CONFIG_MTU_MIN == VERB_MTU_MIN && CONFIG_MTU_MAX == VERB_MTU_MAX,
+	"priv makes what can be configured");
 
 struct platform_timer {
 	sd_event_source *source;

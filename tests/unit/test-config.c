@@ -80,6 +80,22 @@ static void a_built_in_network_can_be_given_a_subnet(void **state)
 	assert_serves("host", NETWORK_MODE_HOST);
 }
 
+static void an_mtu_is_configured(void **state)
+{
+	parse("{\"least\": {\"mode\": \"host\", \"mtu\": 1280},"
+	      " \"most\": {\"mtu\": 65520, \"mode\": \"shared\"},"
+	      " \"usual\": {\"mode\": \"host\"}, \"shared\": {\"mtu\": 9000}}");
+	assert_int_equal(config.broken_count, 0);
+	assert_serves("least", NETWORK_MODE_HOST);
+	assert_int_equal(find("least")->mtu, 1280);
+	assert_serves("most", NETWORK_MODE_SHARED);
+	assert_int_equal(find("most")->mtu, 65520);
+	assert_int_equal(find("usual")->mtu, 1500);
+	assert_serves("shared", NETWORK_MODE_SHARED);
+	assert_int_equal(find("shared")->mtu, 9000);
+	assert_int_equal(find("host")->mtu, 1500);
+}
+
 static void a_mistake_names_the_key_and_takes_its_network_only(void **state)
 {
 	static const struct {
@@ -93,7 +109,7 @@ static void a_mistake_names_the_key_and_takes_its_network_only(void **state)
 					    "yet; one of shared, host"},
 		{"{}", "networks.json: x.mode: missing; one of shared, host, bridged"},
 		{"{\"mode\": \"shared\", \"mdoe\": 1}",
-			"networks.json: x.mdoe: unknown key; one of mode, subnet"},
+			"networks.json: x.mdoe: unknown key; one of mode, subnet, mtu"},
 		{"{\"mode\": \"shared\", \"mode\": \"host\"}",
 			"networks.json: x.mode: given twice"},
 		{"{\"mode\": \"shared\", \"m\\u006fde\": \"host\"}",
@@ -109,6 +125,22 @@ static void a_mistake_names_the_key_and_takes_its_network_only(void **state)
 		{"{\"mode\": \"shared\", \"subnet\": \"8.8.8.0/24\"}",
 			"networks.json: x.subnet: \"8.8.8.0/24\": not private; inside 10.0.0.0/8, "
 			"172.16.0.0/12 or 192.168.0.0/16"},
+		{"{\"mode\": \"shared\", \"mtu\": 1279}",
+			"networks.json: x.mtu: 1279: a number of bytes from 1280 to 65520"},
+		{"{\"mode\": \"shared\", \"mtu\": 65521}",
+			"networks.json: x.mtu: 65521: a number of bytes from 1280 to 65520"},
+		{"{\"mode\": \"shared\", \"mtu\": -1500}",
+			"networks.json: x.mtu: -1500: a number of bytes from 1280 to 65520"},
+		{"{\"mode\": \"shared\", \"mtu\": 1500.0}",
+			"networks.json: x.mtu: 1500.0: a number of bytes from 1280 to 65520"},
+		{"{\"mode\": \"shared\", \"mtu\": \"1500\"}",
+			"networks.json: x.mtu: \"1500\": a number of bytes from 1280 to 65520"},
+		{"{\"mode\": \"shared\", \"mtu\": true}",
+			"networks.json: x.mtu: true: a number of bytes from 1280 to 65520"},
+		{"{\"mode\": \"shared\", \"mtu\": null}",
+			"networks.json: x.mtu: null: a number of bytes from 1280 to 65520"},
+		{"{\"mode\": \"shared\", \"mtu\": [1500]}",
+			"networks.json: x.mtu: [1500]: a number of bytes from 1280 to 65520"},
 		{"[\"}\", {\"mode\": \"shared\"}]",
 			"networks.json: x: an object is needed, such as {\"mode\": \"shared\"}"},
 		{"null", "networks.json: x: an object is needed, such as {\"mode\": \"shared\"}"},
@@ -270,6 +302,7 @@ int main(void)
 		cmocka_unit_test(the_built_in_networks_always_exist),
 		cmocka_unit_test(networks_are_configured),
 		cmocka_unit_test(a_built_in_network_can_be_given_a_subnet),
+		cmocka_unit_test(an_mtu_is_configured),
 		cmocka_unit_test(a_mistake_names_the_key_and_takes_its_network_only),
 		cmocka_unit_test(the_mode_of_a_built_in_network_is_fixed),
 		cmocka_unit_test(a_network_given_twice_is_out_of_service),

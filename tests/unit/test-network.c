@@ -78,7 +78,8 @@ static void close_registry(struct fixture *fixture)
 
 static int set_up(void **state)
 {
-	static const char config[] = "{\"lab\": {\"mode\": \"host\", \"subnet\": \"10.77.0.0/30\"},"
+	static const char config[] = "{\"lab\": {\"mode\": \"host\", \"subnet\": \"10.77.0.0/30\", "
+				     "\"mtu\": 9000},"
 				     " \"bad\": {\"mode\": \"shard\"}}";
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
 
@@ -739,6 +740,45 @@ static void networks_and_interfaces_are_adopted(void **state)
 	assert_int_equal(fixture->platform->networks_count, 0);
 }
 
+static uint32_t described_mtu(struct fixture *fixture, const char *name)
+{
+	struct broker_network described;
+
+	network_describe(registry_find(&fixture->registry, name), &described);
+	return described.mtu;
+}
+
+static void a_network_has_its_configured_mtu(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold;
+
+	assert_int_equal(described_mtu(fixture, "lab"), 9000);
+	assert_int_equal(described_mtu(fixture, "shared"), 1500);
+	hold = acquire(fixture, "lab");
+	assert_int_equal(platform_fake_network(fixture->platform, "lab")->link.mtu, 9000);
+	assert_int_equal(described_mtu(fixture, "lab"), 9000);
+	network_release(hold);
+}
+
+static void an_adopted_network_keeps_its_mtu(void **state)
+{
+	static const char config[] =
+		"{\"lab\": {\"mode\": \"host\", \"subnet\": \"10.77.0.0/30\", \"mtu\": 1280}}";
+	struct fixture *fixture = *state;
+
+	network_release(acquire(fixture, "lab"));
+	config_init(&fixture->config);
+	config_parse(&fixture->config, "networks.json", config, strlen(config));
+	restart(fixture);
+	assert_int_equal(described_mtu(fixture, "lab"), 9000);
+	assert_int_equal(platform_fake_network(fixture->platform, "lab")->link.mtu, 9000);
+	/* Made anew, it is what the configuration says now. */
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	network_release(acquire(fixture, "lab"));
+	assert_int_equal(described_mtu(fixture, "lab"), 1280);
+}
+
 static void an_adopted_network_starts_its_dnsmasq_again(void **state)
 {
 	struct fixture *fixture = *state;
@@ -919,6 +959,8 @@ int main(void)
 		REGISTRY_TEST(a_tampered_interface_is_taken_away),
 		REGISTRY_TEST(nat_is_applied_again_only_for_networks),
 		REGISTRY_TEST(networks_and_interfaces_are_adopted),
+		REGISTRY_TEST(a_network_has_its_configured_mtu),
+		REGISTRY_TEST(an_adopted_network_keeps_its_mtu),
 		REGISTRY_TEST(an_adopted_network_starts_its_dnsmasq_again),
 		REGISTRY_TEST(an_adopted_network_without_users_lingers),
 		REGISTRY_TEST(an_unconfigured_network_is_adopted_until_it_goes),
