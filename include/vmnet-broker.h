@@ -98,6 +98,7 @@ struct vmnet_broker_interface_options {
 	const uint8_t *interface_id; /* 16 bytes, or NULL */
 	const char *hostname;        /* DNS label, or NULL */
 	uint32_t queues;             /* 0 and 1: one plain queue; 2..8: a multi-queue TAP */
+	bool vhost;                  /* /dev/vhost-net is wanted, too, where the host has it */
 	int sockets[VMNET_BROKER_INTERFACE_SOCKETS_MAX]; /* AF_UNIX sockets to enlarge; stay the
 							    caller's */
 	size_t sockets_count;
@@ -113,6 +114,9 @@ struct vmnet_broker_interface {
 	uint32_t socket_buffer_bytes; /* 0: no sockets given */
 	int queues[VMNET_BROKER_INTERFACE_QUEUES_MAX]; /* close-on-exec; the caller's from now on */
 	size_t queues_count;
+	/* As many of /dev/vhost-net, or none: not asked for, or the host has it not. As queues. */
+	int vhosts[VMNET_BROKER_INTERFACE_QUEUES_MAX];
+	size_t vhosts_count;
 };
 
 /* Attaches a VM. *interface is written on success only; its fds are the caller's to close. options

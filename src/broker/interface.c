@@ -156,18 +156,42 @@ static int try_attach(struct network *network, struct interface *interface,
 	return error;
 }
 
-static int attach(struct network *network, struct interface *interface,
+/* Behind the place of the queues. A VM does without where the host has none. */
+static void open_vhosts(struct network *network, uint32_t queues, struct interface_fds *fds)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error = platform_open_vhosts(
+		network->registry->platform, queues, fds->fds + queues, detail);
+
+	if (error)
+		log_debug(network->tag, "an interface goes without vhost-net: %s",
+			*detail ? detail : strerror(-error));
+	else
+		fds->vhosts_count = queues;
+}
+
+static int attach(struct network *network, struct interface *interface, bool wants_vhost,
 	struct interface_fds *ret_fds, struct failure *failure)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
+	struct interface_fds fds = {.count = 0};
 	int error = -EEXIST;
 
+	/* First, because attaching waits until the privileged part has closed its copies: an open
+	 * vhost-net keeps its TAP. */
+	if (wants_vhost)
+		open_vhosts(network, interface->record.queues, &fds);
 	for (int tries = 0; error == -EEXIST && tries < NUMBER_TRIES; tries++) {
 		interface->number = choose_number(network->registry);
-		error = try_attach(network, interface, ret_fds, detail);
+		error = try_attach(network, interface, &fds, detail);
 	}
-	if (!error)
+	if (!error) {
+		fds.count += fds.vhosts_count;
+		*ret_fds = fds;
 		return 0;
+	}
+	for (size_t i = 0; i < fds.vhosts_count; i++)
+		fd_close(fds.fds[interface->record.queues + i]);
 	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
 		"no interface on network \"%s\": %s", network->name,
 		*detail ? detail : strerror(-error));
@@ -238,7 +262,7 @@ int interface_create(struct network *network, const struct create_interface_call
 	if (!error)
 		error = reserve_address(network, record, failure);
 	if (!error)
-		error = attach(network, interface, ret_fds, failure);
+		error = attach(network, interface, call->vhost, ret_fds, failure);
 	if (error)
 		return error;
 	*ret_interface = interface;

@@ -15,14 +15,15 @@ struct interface {
 
 /* What interface_create() answers with. */
 struct interface_fds {
-	int fds[PLATFORM_QUEUES_MAX]; /* the caller's */
+	int fds[2 * PLATFORM_QUEUES_MAX]; /* the caller's */
 	size_t count;
+	size_t vhosts_count; /* so many of them, the last ones, are of /dev/vhost-net */
 };
 
 /*
  * Attaches a VM of uid to a network that serves. Checks the quota and the MAC, reserves the
- * address, records the interface and makes it. Returns 0 with the interface, which stays the
- * network's, or -ECANCELED with *failure filled in.
+ * address, records the interface and makes it. A host without vhost-net is no failure. Returns 0
+ * with the interface, which stays the network's, or -ECANCELED with *failure filled in.
  */
 int interface_create(struct network *network, const struct create_interface_call *call, uid_t uid,
 	struct interface **ret_interface, struct interface_fds *ret_fds, struct failure *failure);

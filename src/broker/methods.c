@@ -206,7 +206,8 @@ static void handle_enlarge(
 			json_pack("{s:I}", "socketBufferBytes", (json_int_t)bytes), NULL, 0);
 }
 
-static json_t *encode_created(const struct interface *interface, uint32_t socket_buffer_bytes)
+static json_t *encode_created(const struct interface *interface, const struct interface_fds *fds,
+	uint32_t socket_buffer_bytes)
 {
 	const struct interface_record *record = &interface->record;
 	struct created_interface created = {
@@ -214,6 +215,7 @@ static json_t *encode_created(const struct interface *interface, uint32_t socket
 		.interface_id = record->interface_id,
 		.address = record->address,
 		.queues_count = record->queues,
+		.vhosts_count = (uint32_t)fds->vhosts_count,
 		.socket_buffer_bytes = socket_buffer_bytes,
 	};
 
@@ -221,6 +223,8 @@ static json_t *encode_created(const struct interface *interface, uint32_t socket
 	platform_interface_name(interface->number, created.interface_name);
 	for (uint32_t i = 0; i < record->queues; i++)
 		created.queues[i] = i;
+	for (uint32_t i = 0; i < created.vhosts_count; i++)
+		created.vhosts[i] = record->queues + i;
 	return created_interface_encode(&created);
 }
 
@@ -240,8 +244,8 @@ static void create_interface(struct session *session, struct network *network)
 	if (error)
 		peer_fail(session->peer, &failure);
 	else
-		peer_reply(session->peer, encode_created(interface, socket_buffer_bytes), fds.fds,
-			fds.count);
+		peer_reply(session->peer, encode_created(interface, &fds, socket_buffer_bytes),
+			fds.fds, fds.count);
 }
 
 static void finish_create(void *context, const struct failure *failure)

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -120,6 +121,16 @@ int platform_attach(struct platform *platform, const char *network, uint32_t num
 	platform->interfaces_count++;
 	for (uint32_t i = 0; i < queues; i++)
 		ret_fds[i] = eventfd(0, EFD_CLOEXEC);
+	return 0;
+}
+
+int platform_open_vhosts(
+	struct platform *platform, uint32_t count, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
+{
+	if (platform->vhost_error)
+		return fail_with(platform->vhost_error, detail);
+	for (uint32_t i = 0; i < count; i++)
+		ret_fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	return 0;
 }
 

@@ -202,6 +202,24 @@ int platform_attach(struct platform *platform, const char *network, uint32_t num
 	return 0;
 }
 
+int platform_open_vhosts(
+	struct platform *platform, uint32_t count, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
+{
+	struct verb_request request = {.verb = VERB_OPEN_VHOST, .open_vhost.count = count};
+	cleanup_fds struct fd_list fds;
+	int error;
+
+	fd_list_init(&fds);
+	error = linux_call(platform, &request, NULL, 0, NULL, &fds, detail);
+	if (error)
+		return error;
+	if (fds.count != count)
+		return -EPROTO;
+	for (size_t i = 0; i < count; i++)
+		ret_fds[i] = fd_list_take(&fds, i);
+	return 0;
+}
+
 int platform_revoke(struct platform *platform, uint32_t number, char *detail)
 {
 	struct verb_request request = {.verb = VERB_DELETE_TAP, .delete_tap.number = number};

@@ -83,6 +83,13 @@ int platform_destroy_network(struct platform *platform, const char *network, cha
 int platform_attach(struct platform *platform, const char *network, uint32_t number,
 	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);
 
+/*
+ * Opens the host's packet mover for virtio-net, which only a privileged process may, count (1 to
+ * PLATFORM_QUEUES_MAX) times. ret_fds are the caller's. Negative errno where there is none.
+ */
+int platform_open_vhosts(
+	struct platform *platform, uint32_t count, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);
+
 /* Takes an interface away from its holder. interface_gone follows. */
 int platform_revoke(struct platform *platform, uint32_t number, char *detail);
 

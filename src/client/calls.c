@@ -122,6 +122,7 @@ static vmnet_broker_status_t convert_options(vmnet_broker_t *broker,
 			"%zu sockets given, at most %d are allowed", options->sockets_count,
 			VMNET_BROKER_INTERFACE_SOCKETS_MAX);
 	call->queues = options->queues;
+	call->vhost = options->vhost;
 	count_sockets(options->sockets_count, call->sockets, &call->sockets_count);
 	return VMNET_BROKER_SUCCESS;
 }
@@ -143,12 +144,35 @@ static int convert_interface(
 	return 0;
 }
 
-static int check_queues(const struct created_interface *created, const struct fd_list *fds)
+/* The fds that an answer names, each one there and named once; taken over by ret_fds. */
+static int take_fds(const uint32_t *indexes, size_t count, struct fd_list *fds, int *ret_fds)
 {
-	for (size_t i = 0; i < created->queues_count; i++)
-		if (created->queues[i] >= fds->count)
-			return -EBADMSG;
+	for (size_t i = 0; i < count; i++) {
+		ret_fds[i] = fd_list_take(fds, indexes[i]);
+		if (ret_fds[i] >= 0)
+			continue;
+		while (i-- > 0)
+			fd_close(ret_fds[i]);
+		return -EBADMSG;
+	}
 	return 0;
+}
+
+static int take_interface_fds(const struct created_interface *created, struct fd_list *fds,
+	struct vmnet_broker_interface *interface)
+{
+	int error = take_fds(created->queues, created->queues_count, fds, interface->queues);
+
+	if (error)
+		return error;
+	interface->queues_count = created->queues_count;
+	error = take_fds(created->vhosts, created->vhosts_count, fds, interface->vhosts);
+	if (!error)
+		interface->vhosts_count = created->vhosts_count;
+	else
+		while (interface->queues_count > 0)
+			fd_close(interface->queues[--interface->queues_count]);
+	return error;
 }
 
 vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
@@ -160,6 +184,7 @@ vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
 	cleanup_answer struct handle_answer answer;
 	struct create_interface_call call = {0};
 	struct created_interface created;
+	struct vmnet_broker_interface made;
 	vmnet_broker_status_t status = handle_begin(broker);
 
 	handle_answer_init(&answer);
@@ -174,12 +199,10 @@ vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
 	if (status != VMNET_BROKER_SUCCESS)
 		return status;
 	if (created_interface_decode(answer.reply.parameters, &created) < 0 ||
-		check_queues(&created, &answer.fds) < 0 ||
-		convert_interface(&created, interface) < 0)
+		convert_interface(&created, &made) < 0 ||
+		take_interface_fds(&created, &answer.fds, &made) < 0)
 		return fail_reply(broker);
-	for (size_t i = 0; i < created.queues_count; i++)
-		interface->queues[i] = fd_list_take(&answer.fds, created.queues[i]);
-	interface->queues_count = created.queues_count;
+	*interface = made;
 	return VMNET_BROKER_SUCCESS;
 }
 

@@ -4,6 +4,7 @@
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
+#include "priv/vhost.h"
 
 #include <errno.h>
 #include <string.h>
@@ -144,6 +145,16 @@ static int run_settle(const struct verb_call *call)
 	return 0;
 }
 
+static int run_open_vhost(const struct verb_call *call)
+{
+	uint32_t count = call->request->open_vhost.count;
+
+	if (count < 1 || count > VERB_QUEUES_MAX)
+		return outcome_fail(call->outcome, -EINVAL,
+			"%u times /dev/vhost-net: 1 to %d are possible", count, VERB_QUEUES_MAX);
+	return vhost_open(count, call->outcome);
+}
+
 static const struct verb_entry verbs[] = {
 	[VERB_CREATE_BRIDGE] = {"create-bridge", 0, 0, run_create_bridge},
 	[VERB_DELETE_BRIDGE] = {"delete-bridge", 0, 0, run_delete_bridge},
@@ -155,6 +166,7 @@ static const struct verb_entry verbs[] = {
 	[VERB_FORCE_BUFFERS] = {"force-buffers", 1, VERB_SOCKETS_MAX, run_force_buffers},
 	[VERB_OPEN_NFT_EVENTS] = {"open-nft-events", 0, 0, run_open_nft_events},
 	[VERB_SETTLE] = {"settle", 0, 0, run_settle},
+	[VERB_OPEN_VHOST] = {"open-vhost", 0, 0, run_open_vhost},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");
 static_assert(VERB_QUEUES_MAX <= FD_PASS_MAX, "a TAP's queues fit into one reply");

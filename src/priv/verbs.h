@@ -61,6 +61,9 @@ enum verb {
 	 * closed included: without it a VM that ends at once would leave its TAP in the way of its
 	 * next start. */
 	VERB_SETTLE,
+	/* Reply fds: as many of /dev/vhost-net as asked for. What open(2) says, or -ENODEV, when
+	 * the host has none. */
+	VERB_OPEN_VHOST,
 	VERB_COUNT,
 };
 
@@ -86,6 +89,10 @@ struct verb_delete_tap {
 	uint32_t number;
 };
 
+struct verb_open_vhost {
+	uint32_t count; /* 1..VERB_QUEUES_MAX */
+};
+
 struct verb_force_buffers {
 	uint32_t bytes;
 };
@@ -100,6 +107,7 @@ struct verb_request {
 		struct verb_create_tap create_tap;
 		struct verb_delete_tap delete_tap;
 		struct verb_force_buffers force_buffers;
+		struct verb_open_vhost open_vhost;
 		uint8_t bytes[64];
 	};
 };

@@ -85,11 +85,14 @@ static int make_line(
 	return startline_to_text(&line, ret_line);
 }
 
-static void take_queues(struct vmnet_broker_interface *interface, struct attachment *attachment)
+static void take_fds(struct vmnet_broker_interface *interface, struct attachment *attachment)
 {
 	for (size_t i = 0; i < interface->queues_count; i++)
 		attachment->fds[i] = take_fd(&interface->queues[i]);
 	attachment->fds_count = interface->queues_count;
+	for (size_t i = 0; i < interface->vhosts_count; i++)
+		attachment->vhosts[i] = take_fd(&interface->vhosts[i]);
+	attachment->vhosts_count = interface->vhosts_count;
 }
 
 int attach_native(vmnet_broker_t *broker, const struct run_options *options,
@@ -101,6 +104,7 @@ int attach_native(vmnet_broker_t *broker, const struct run_options *options,
 		.hostname = options->hostname,
 		/* A TAP with IFF_MULTI_QUEUE is refused by VM programs that were given one fd. */
 		.queues = run_options_queues(options) > 1 ? options->queues : 0,
+		.vhost = true,
 	};
 	struct vmnet_broker_interface interface;
 	vmnet_broker_status_t status;
@@ -111,7 +115,7 @@ int attach_native(vmnet_broker_t *broker, const struct run_options *options,
 		broker, run_options_network(options), &wanted, &interface);
 	if (status != VMNET_BROKER_SUCCESS)
 		return describe_failure(broker, options, status, error);
-	take_queues(&interface, attachment);
+	take_fds(&interface, attachment);
 	result = make_line(&interface, options->network != NULL, &attachment->line);
 	if (result == 0)
 		result = attachment_read_line(attachment, attachment->line);

@@ -20,7 +20,7 @@
 int attach_socket(vmnet_broker_t *broker, const struct run_options *options,
 	struct attachment *attachment, char *error);
 
-/* Native attach: creates the interface; its queues and its line of JSON are in attachment then. As
+/* Native attach: creates the interface; its fds and its line of JSON are in attachment then. As
  * above. */
 int attach_native(vmnet_broker_t *broker, const struct run_options *options,
 	struct attachment *attachment, char *error);

@@ -17,12 +17,16 @@ void attachment_init(struct attachment *attachment)
 	*attachment = (struct attachment){.helper_socket = -1};
 	for (size_t i = 0; i < array_length(attachment->fds); i++)
 		attachment->fds[i] = -1;
+	for (size_t i = 0; i < array_length(attachment->vhosts); i++)
+		attachment->vhosts[i] = -1;
 }
 
 void attachment_close_fds(struct attachment *attachment)
 {
 	for (size_t i = 0; i < array_length(attachment->fds); i++)
 		fd_close(take_fd(&attachment->fds[i]));
+	for (size_t i = 0; i < array_length(attachment->vhosts); i++)
+		fd_close(take_fd(&attachment->vhosts[i]));
 }
 
 void attachment_done(struct attachment *attachment)
@@ -85,8 +89,20 @@ static int set_number(const char *name, size_t number)
 	return set_variable(name, text);
 }
 
+/* "4" or "4:5:6", as QEMU wants them. */
+static void list_numbers(size_t first, size_t count, char text[FD_LIST_SIZE])
+{
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < count; i++)
+		length += (size_t)snprintf(
+			text + length, FD_LIST_SIZE - length, "%s%zu", i > 0 ? ":" : "", first + i);
+}
+
 static int set_queue_variables(const struct attachment *attachment)
 {
+	char vhosts[FD_LIST_SIZE];
 	int result;
 
 	if (attachment->attach != RUN_ATTACH_NATIVE) {
@@ -95,7 +111,8 @@ static int set_queue_variables(const struct attachment *attachment)
 		return 0;
 	}
 	result = set_number("VMNET_QUEUES", attachment->fds_count);
-	return result < 0 ? result : set_variable("VMNET_VHOST_FDS", "");
+	list_numbers(ATTACHMENT_FIRST_FD + attachment->fds_count, attachment->vhosts_count, vhosts);
+	return result < 0 ? result : set_variable("VMNET_VHOST_FDS", vhosts);
 }
 
 int attachment_set_environment(const struct attachment *attachment)
@@ -123,22 +140,11 @@ int attachment_set_environment(const struct attachment *attachment)
 	return result < 0 ? result : set_queue_variables(attachment);
 }
 
-/* "4" or "4:5:6". */
-static void list_fds(const struct attachment *attachment, char *text)
-{
-	size_t length = 0;
-
-	text[0] = '\0';
-	for (size_t i = 0; i < attachment->fds_count; i++)
-		length += (size_t)snprintf(text + length, FD_LIST_SIZE - length, "%s%zu",
-			i > 0 ? ":" : "", ATTACHMENT_FIRST_FD + i);
-}
-
 static void make_netdev(const struct attachment *attachment, char *word)
 {
 	char fds[FD_LIST_SIZE];
 
-	list_fds(attachment, fds);
+	list_numbers(ATTACHMENT_FIRST_FD, attachment->fds_count, fds);
 	if (attachment->attach == RUN_ATTACH_SOCKET)
 		snprintf(word, QEMU_WORD_SIZE,
 			"dgram,id=" QEMU_NETDEV_ID ",local.type=fd,local.str=%s", fds);

@@ -24,6 +24,8 @@ struct attachment {
 	uint32_t mtu;            /* bytes */
 	int fds[RUN_QUEUES_MAX]; /* owned; unused entries are -1 */
 	size_t fds_count;
+	int vhosts[RUN_QUEUES_MAX]; /* of /dev/vhost-net, native only; owned; behind fds there */
+	size_t vhosts_count;        /* 0, or fds_count */
 	int helper_socket; /* owned; the other end of fds[0] until the helper has it, else -1 */
 };
 

@@ -119,16 +119,20 @@ static int start_helper(struct supervisor *supervisor, const struct run_options 
 static int spawn_command(
 	struct supervisor *supervisor, const struct attachment *attachment, char **command)
 {
-	struct spawn_fd fds[RUN_QUEUES_MAX];
+	struct spawn_fd fds[2 * RUN_QUEUES_MAX];
+	size_t count = attachment->fds_count;
 	struct spawn_options options = {
 		.path = command[0],
 		.arguments = command,
 		.fds = fds,
-		.fds_count = attachment->fds_count,
+		.fds_count = count + attachment->vhosts_count,
 	};
 
-	for (size_t i = 0; i < attachment->fds_count; i++)
+	for (size_t i = 0; i < count; i++)
 		fds[i] = (struct spawn_fd){attachment->fds[i], ATTACHMENT_FIRST_FD + (int)i};
+	for (size_t i = 0; i < attachment->vhosts_count; i++)
+		fds[count + i] = (struct spawn_fd){
+			attachment->vhosts[i], ATTACHMENT_FIRST_FD + (int)(count + i)};
 	return supervisor_run(supervisor, &supervisor->command, &options);
 }
 

@@ -357,6 +357,16 @@ static const char *create_decode_queues(json_t *value, void *call)
 	return NULL;
 }
 
+static const char *create_decode_vhost(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+
+	if (!json_is_boolean(value))
+		return "must be true or false";
+	create->vhost = json_is_true(value);
+	return NULL;
+}
+
 static const char *create_decode_sockets(json_t *value, void *call)
 {
 	struct create_interface_call *create = call;
@@ -370,6 +380,7 @@ static const struct parameter create_parameters[] = {
 	{.name = "interfaceId", .decode = create_decode_interface_id},
 	{.name = "hostname", .decode = create_decode_hostname},
 	{.name = "queues", .decode = create_decode_queues},
+	{.name = "vhost", .decode = create_decode_vhost},
 	{.name = "sockets", .decode = create_decode_sockets},
 };
 
@@ -388,6 +399,8 @@ json_t *create_interface_encode(const struct create_interface_call *call)
 		return NULL;
 	if (call->queues > 0 &&
 		json_object_set_new(object, "queues", json_integer(call->queues)) < 0)
+		return NULL;
+	if (call->vhost && json_object_set_new(object, "vhost", json_true()) < 0)
 		return NULL;
 	if (call->sockets_count > 0 &&
 		json_object_set_new(
@@ -417,10 +430,11 @@ json_t *created_interface_encode(const struct created_interface *created)
 	mac_to_text(created->mac, mac);
 	uuid_to_text(created->interface_id, interface_id);
 	inet_ntop(AF_INET, &created->address, address, sizeof(address));
-	return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:I}", "network",
+	return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:I}", "network",
 		broker_network_encode(&created->network), "interfaceName", created->interface_name,
 		"mac", mac, "interfaceId", interface_id, "address", address, "queues",
-		encode_indexes(created->queues, created->queues_count), "socketBufferBytes",
+		encode_indexes(created->queues, created->queues_count), "vhosts",
+		encode_indexes(created->vhosts, created->vhosts_count), "socketBufferBytes",
 		(json_int_t)created->socket_buffer_bytes);
 }
 
@@ -450,9 +464,12 @@ int created_interface_decode(json_t *parameters, struct created_interface *ret_c
 			sizeof(created.interface_name)) < 0 ||
 		decode_indexes(json_object_get(parameters, "queues"), BROKER_QUEUES_MAX,
 			created.queues, &created.queues_count) < 0 ||
+		decode_indexes(json_object_get(parameters, "vhosts"), BROKER_QUEUES_MAX,
+			created.vhosts, &created.vhosts_count) < 0 ||
 		decode_uint32(parameters, "socketBufferBytes", &created.socket_buffer_bytes) < 0)
 		return -EBADMSG;
-	if (!*created.interface_name || created.queues_count == 0)
+	if (!*created.interface_name || created.queues_count == 0 ||
+		(created.vhosts_count > 0 && created.vhosts_count != created.queues_count))
 		return -EBADMSG;
 	*ret_created = created;
 	return 0;

@@ -74,11 +74,13 @@ struct create_interface_call {
 	struct uuid interface_id;
 	char hostname[HOSTNAME_SIZE]; /* empty: none */
 	uint32_t queues;              /* 0: not said, means one queue without IFF_MULTI_QUEUE */
+	bool vhost;                   /* fds of /dev/vhost-net are wanted */
 	uint32_t sockets_count;
 	uint32_t sockets[BROKER_SOCKETS_MAX]; /* indexes of the message's fds */
 };
 
-/* Its answer. fds of the message are the TAP's queues, in order. */
+/* Its answer. fds of the message are the TAP's queues and, if there are any, as many of
+ * /dev/vhost-net. */
 struct created_interface {
 	struct broker_network network;
 	char interface_name[16];
@@ -87,6 +89,8 @@ struct created_interface {
 	struct in_addr address; /* the IPv4 reserved for this MAC */
 	uint32_t queues_count;
 	uint32_t queues[BROKER_QUEUES_MAX]; /* indexes of the message's fds */
+	uint32_t vhosts_count;
+	uint32_t vhosts[BROKER_QUEUES_MAX];
 	uint32_t socket_buffer_bytes; /* what the sockets' buffers became; 0: none were given */
 };
 

@@ -71,14 +71,21 @@ static void answer_create(int socket, json_t *parameters)
 		.queues = {1, 0},
 		.socket_buffer_bytes = 4711,
 	};
-	int fds[2] = {open("/dev/null", O_RDWR | O_CLOEXEC), open("/dev/zero", O_RDWR | O_CLOEXEC)};
+	int fds[] = {open("/dev/null", O_RDWR | O_CLOEXEC), open("/dev/zero", O_RDWR | O_CLOEXEC),
+		open("/dev/urandom", O_RDWR | O_CLOEXEC), open("/dev/urandom", O_RDWR | O_CLOEXEC)};
 
+	if (json_is_true(json_object_get(parameters, "vhost"))) {
+		created.vhosts_count = 2;
+		created.vhosts[0] = 2;
+		created.vhosts[1] = broker.names_fds_twice ? 1 : 3;
+	}
 	text_to_ipv4("192.168.64.2", &created.address);
 	json_decref(broker.last_create);
 	broker.last_create = json_incref(parameters);
-	send_message(socket, varlink_make_reply(created_interface_encode(&created)), fds, 2);
-	fd_close(fds[0]);
-	fd_close(fds[1]);
+	send_message(socket, varlink_make_reply(created_interface_encode(&created)), fds,
+		created.queues_count + created.vhosts_count);
+	for (size_t i = 0; i < array_length(fds); i++)
+		fd_close(fds[i]);
 }
 
 static void answer_call(int socket, const struct varlink_call *call)

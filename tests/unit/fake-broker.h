@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #define DEADLINE_MS 20000
 #define PEERS_MAX   8
@@ -38,6 +39,7 @@ struct fake_broker {
 	_Atomic int peers_accepted;
 	_Atomic int acquired[2]; /* "shared", "host" */
 	_Atomic int sockets_received;
+	_Atomic bool names_fds_twice; /* in answers with vhost fds */
 	const char *refusal;
 	json_t *last_create; /* read by the test when the broker has answered */
 };

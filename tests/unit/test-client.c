@@ -101,11 +101,49 @@ static void options_are_sent_as_given(void **state)
 	json_decref(expected);
 	fd_close(interface.queues[0]);
 	fd_close(interface.queues[1]);
+	assert_int_equal(interface.vhosts_count, 0);
 	assert_int_equal(vmnet_broker_create_interface(handle, "shared", NULL, &interface),
 		VMNET_BROKER_SUCCESS);
 	assert_int_equal(json_object_size(broker.last_create), 1);
 	fd_close(interface.queues[0]);
 	fd_close(interface.queues[1]);
+	vmnet_broker_close(handle);
+}
+
+static void vhost_fds_arrive_when_asked_for(void **state)
+{
+	const struct vmnet_broker_interface_options options = {.queues = 2, .vhost = true};
+	vmnet_broker_t *handle = fake_broker_connect();
+	struct vmnet_broker_interface interface;
+	struct stat found, random;
+
+	assert_int_equal(vmnet_broker_create_interface(handle, "shared", &options, &interface),
+		VMNET_BROKER_SUCCESS);
+	assert_int_equal(interface.queues_count, 2);
+	assert_int_equal(interface.vhosts_count, 2);
+	assert_int_equal(stat("/dev/urandom", &random), 0);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(fcntl(interface.vhosts[i], F_GETFD), FD_CLOEXEC);
+		assert_int_equal(fstat(interface.vhosts[i], &found), 0);
+		assert_int_equal(found.st_rdev, random.st_rdev);
+		fd_close(interface.queues[i]);
+		fd_close(interface.vhosts[i]);
+	}
+	vmnet_broker_close(handle);
+}
+
+/* One that a malicious broker could have closed under another's feet. */
+static void an_fd_named_twice_is_no_answer(void **state)
+{
+	const struct vmnet_broker_interface_options options = {.queues = 2, .vhost = true};
+	vmnet_broker_t *handle = fake_broker_connect();
+	struct vmnet_broker_interface interface = {.queues_count = 77};
+
+	broker.names_fds_twice = true;
+	assert_int_equal(vmnet_broker_create_interface(handle, "shared", &options, &interface),
+		VMNET_BROKER_INVALID_REPLY);
+	assert_int_equal(interface.queues_count, 77);
+	broker.names_fds_twice = false;
 	vmnet_broker_close(handle);
 }
 
@@ -330,6 +368,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		broker_test(a_network_is_acquired),
 		broker_test(an_interface_arrives_with_its_queues),
+		broker_test(vhost_fds_arrive_when_asked_for),
+		broker_test(an_fd_named_twice_is_no_answer),
 		broker_test(options_are_sent_as_given),
 		broker_test(buffers_are_enlarged),
 		broker_test(errors_have_their_numbers_and_the_brokers_words),

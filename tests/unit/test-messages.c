@@ -43,6 +43,7 @@ static struct create_interface_call make_create(void)
 		.has_interface_id = true,
 		.hostname = "web",
 		.queues = 8,
+		.vhost = true,
 		.sockets_count = 2,
 		.sockets = {1, 15},
 	};
@@ -59,6 +60,8 @@ static struct created_interface make_created(void)
 		.mac = {{2, 0, 0, 0, 0, 1}},
 		.queues_count = 2,
 		.queues = {1, 0},
+		.vhosts_count = 2,
+		.vhosts = {2, 15},
 		.socket_buffer_bytes = 8388608,
 	};
 
@@ -70,7 +73,7 @@ static struct created_interface make_created(void)
 static const char created_text[] =
 	"\"interfaceName\":\"vmtap00000001\",\"mac\":\"02:00:00:00:00:01\","
 	"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\",\"address\":\"192.168.64.2\","
-	"\"queues\":[1,0],\"socketBufferBytes\":8388608}";
+	"\"queues\":[1,0],\"vhosts\":[2,15],\"socketBufferBytes\":8388608}";
 
 static json_t *load(const char *text)
 {
@@ -279,21 +282,23 @@ static void create_survives_the_wire(void **state)
 	assert_memory_equal(&decoded.interface_id, &call.interface_id, sizeof(call.interface_id));
 	assert_string_equal(decoded.hostname, "web");
 	assert_int_equal(decoded.queues, 8);
+	assert_true(decoded.vhost);
 	assert_int_equal(decoded.sockets_count, 2);
 	assert_int_equal(decoded.sockets[0], 1);
 	assert_int_equal(decoded.sockets[1], 15);
 	expect_text(parameters,
 		"{\"network\":\"shared\",\"mac\":\"52:54:00:12:34:56\","
 		"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\",\"hostname\":\"web\","
-		"\"queues\":8,\"sockets\":[1,15]}");
+		"\"queues\":8,\"vhost\":true,\"sockets\":[1,15]}");
 }
 
 static void create_needs_only_a_network(void **state)
 {
 	struct create_interface_call call = {.network = "host"}, decoded;
 	char reason[BROKER_REASON_SIZE];
-	json_t *parameters = load("{\"network\":\"host\",\"mac\":null,\"interfaceId\":null,"
-				  "\"hostname\":null,\"queues\":null,\"sockets\":[]}");
+	json_t *parameters =
+		load("{\"network\":\"host\",\"mac\":null,\"interfaceId\":null,"
+		     "\"hostname\":null,\"queues\":null,\"vhost\":null,\"sockets\":[]}");
 
 	memset(&decoded, 0xff, sizeof(decoded));
 	assert_int_equal(create_interface_decode(parameters, &decoded, reason), 0);
@@ -301,6 +306,7 @@ static void create_needs_only_a_network(void **state)
 	assert_false(decoded.has_interface_id);
 	assert_string_equal(decoded.hostname, "");
 	assert_int_equal(decoded.queues, 0);
+	assert_false(decoded.vhost);
 	assert_int_equal(decoded.sockets_count, 0);
 	json_decref(parameters);
 	expect_text(create_interface_encode(&call), "{\"network\":\"host\"}");
@@ -344,6 +350,8 @@ static void bad_creates_are_refused_with_a_reason(void **state)
 	expect_create_refused("queues", json_integer(INT64_C(1) << 32 | 1));
 	expect_create_refused("queues", json_string("1"));
 	expect_create_refused("queues", json_real(1.0));
+	expect_create_refused("vhost", json_integer(1));
+	expect_create_refused("vhost", json_string("true"));
 	expect_create_refused("sockets", json_integer(0));
 	expect_create_refused("sockets", load("[0,1,2]"));
 	expect_create_refused("sockets", load("[1,1]"));
@@ -382,7 +390,7 @@ static void expect_bad_created(const char *key, json_t *bad)
 static void bad_created_interfaces_are_refused(void **state)
 {
 	static const char *const keys[] = {"network", "interfaceName", "mac", "interfaceId",
-		"address", "queues", "socketBufferBytes"};
+		"address", "queues", "vhosts", "socketBufferBytes"};
 
 	for (size_t i = 0; i < array_length(keys); i++) {
 		expect_bad_created(keys[i], NULL);
@@ -394,6 +402,10 @@ static void bad_created_interfaces_are_refused(void **state)
 	expect_bad_created("queues", json_array());
 	expect_bad_created("queues", load("[0,1,2,3,4,5,6,7,8]"));
 	expect_bad_created("queues", load("[0,0]"));
+	expect_bad_created("vhosts", load("[2]"));
+	expect_bad_created("vhosts", load("[2,2]"));
+	expect_bad_created("vhosts", load("[2,3,4]"));
+	expect_bad_created("vhosts", load("[2,16]"));
 	expect_bad_created("socketBufferBytes", json_integer(-1));
 	expect_bad_created("mac", json_string("02:00:00:00:00:001"));
 }

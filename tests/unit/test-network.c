@@ -14,6 +14,7 @@
 #include "broker/policy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -600,6 +601,42 @@ static void a_failed_interface_leaves_nothing(void **state)
 	network_release(hold);
 }
 
+static size_t count_open_fds(void)
+{
+	size_t count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+static void vhost_comes_with_the_queues_where_there_is_one(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct network *network = registry_find(&fixture->registry, "shared");
+	struct create_interface_call call = {.queues = 8, .vhost = true};
+	struct interface *interface;
+	struct interface_fds fds;
+	struct failure failure;
+	size_t open_fds = count_open_fds();
+
+	for (int has_vhost = 1; has_vhost >= 0; has_vhost--) {
+		fixture->platform->vhost_error = has_vhost ? 0 : -ENXIO;
+		assert_int_equal(
+			interface_create(network, &call, USER, &interface, &fds, &failure), 0);
+		assert_int_equal(fds.vhosts_count, has_vhost ? 8 : 0);
+		assert_int_equal(fds.count, has_vhost ? 16 : 8);
+		for (size_t i = 0; i < fds.count; i++)
+			assert_int_equal(close(fds.fds[i]), 0);
+	}
+	fixture->platform->vhost_error = 0;
+	fixture->platform->attach_error = -EPERM;
+	refuse_to_attach(fixture, "shared", USER, &call, BROKER_ERROR_CREATE_FAILURE, "the fake");
+	assert_int_equal(count_open_fds(), open_fds);
+	network_release(hold);
+}
+
 static void an_address_is_recorded_before_it_is_used(void **state)
 {
 	struct fixture *fixture = *state;
@@ -952,6 +989,7 @@ int main(void)
 		REGISTRY_TEST(two_live_interfaces_never_share_a_mac),
 		REGISTRY_TEST(a_full_subnet_is_told),
 		REGISTRY_TEST(a_failed_interface_leaves_nothing),
+		REGISTRY_TEST(vhost_comes_with_the_queues_where_there_is_one),
 		REGISTRY_TEST(an_address_is_recorded_before_it_is_used),
 		REGISTRY_TEST(a_number_in_use_is_passed_over),
 		REGISTRY_TEST(hosts_are_written_for_dnsmasq),

@@ -96,6 +96,13 @@ static void test_environment_of_a_tap(void **state)
 	assert_string_equal(getenv("VMNET_FD"), "4");
 	assert_string_equal(getenv("VMNET_QUEUES"), "3");
 	assert_string_equal(getenv("VMNET_VHOST_FDS"), "");
+	attachment.vhosts_count = 3;
+	assert_int_equal(attachment_set_environment(&attachment), 0);
+	assert_string_equal(getenv("VMNET_QUEUES"), "3");
+	assert_string_equal(getenv("VMNET_VHOST_FDS"), "7:8:9");
+	attachment.fds_count = attachment.vhosts_count = RUN_QUEUES_MAX;
+	assert_int_equal(attachment_set_environment(&attachment), 0);
+	assert_string_equal(getenv("VMNET_VHOST_FDS"), "12:13:14:15:16:17:18:19");
 }
 
 struct qemu_case {

@@ -17,6 +17,7 @@
 #include "priv/dispatch.h"
 #include "priv/nat.h"
 #include "priv/sockets.h"
+#include "priv/vhost.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -120,6 +121,12 @@ int sockets_force_buffers(
 int sockets_open_nft_events(struct verb_outcome *outcome)
 {
 	return fake_answer("o", NULL, outcome);
+}
+
+int vhost_open(uint32_t count, struct verb_outcome *outcome)
+{
+	fake.queues = count;
+	return fake_answer("v", NULL, outcome);
 }
 
 void linger_limit(void)
@@ -437,6 +444,27 @@ static void nft_events_come_as_one_fd(void **state)
 	assert_string_equal(fake.order, "o");
 }
 
+static void vhost_is_opened_one_to_eight_times(void **state)
+{
+	struct verb_request request = request_of(VERB_OPEN_VHOST);
+	struct fd_list fds;
+
+	for (uint32_t count = 1; count <= VERB_QUEUES_MAX; count++) {
+		fd_list_init(&fds);
+		fake.fds = count;
+		request.open_vhost.count = count;
+		assert_int_equal(ask_bytes(&request, sizeof(request), &fds, count).result, 0);
+		assert_int_equal(fake.queues, count);
+	}
+	fake.calls = 0;
+	request.open_vhost.count = 0;
+	assert_refused(&request, -EINVAL);
+	request.open_vhost.count = VERB_QUEUES_MAX + 1;
+	assert_refused(&request, -EINVAL);
+	request.open_vhost.count = UINT32_MAX;
+	assert_refused(&request, -EINVAL);
+}
+
 /* A pair as priv makes it: ours non-blocking. */
 static void open_pair(int *ret_ours, int *ret_theirs)
 {
@@ -561,6 +589,7 @@ int main(void)
 		cmocka_unit_test_setup(fds_are_taken_only_where_they_belong, forget_fakes),
 		cmocka_unit_test_setup(buffers_are_forced_for_one_or_two, forget_fakes),
 		cmocka_unit_test_setup(nft_events_come_as_one_fd, forget_fakes),
+		cmocka_unit_test_setup(vhost_is_opened_one_to_eight_times, forget_fakes),
 		cmocka_unit_test_setup(requests_are_answered_over_a_socket, forget_fakes),
 		cmocka_unit_test_setup(overlong_messages_are_answered, forget_fakes),
 		cmocka_unit_test_setup(a_front_that_reads_nothing_is_noticed, forget_fakes),
