@@ -85,6 +85,10 @@ def delete_tap(number: int) -> bytes:
     return request("DELETE_TAP", struct.pack("=I", number))
 
 
+def open_vhost(count: int) -> bytes:
+    return request("OPEN_VHOST", struct.pack("=I", count))
+
+
 def force_buffers(size: int) -> bytes:
     return request("FORCE_BUFFERS", struct.pack("=I", size))
 

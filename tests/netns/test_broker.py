@@ -413,6 +413,103 @@ def test_sockets_are_enlarged_beyond_what_the_peer_may(make_broker):
         assert inet.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == before
 
 
+# vhost-net
+
+# A /dev of the broker's own, with what it and sanitizers need, and /dev/vhost-net as $2 makes it.
+PRIVATE_DEV = """
+mount -t tmpfs -o mode=755 tmpfs "$1"
+mkdir "$1/net"
+for file in null zero full random urandom net/tun; do touch "$1/$file"; mount --bind "/dev/$file" "$1/$file"; done
+ln -s /proc/self/fd "$1/fd"
+cd "$1"
+eval "$2"
+cd /
+mount --move "$1" /dev
+shift 2
+exec "$@"
+"""
+NULL_DEVICE = os.makedev(1, 3)
+
+
+def with_vhost(make_broker, lab, command, **options):
+    """A broker on a host whose /dev/vhost-net is made by a shell command."""
+    broker = make_broker(start=False, **options)
+    place = lab.public_directory("dev")
+    broker.command = ["unshare", "-m", "sh", "-ec", PRIVATE_DEV, "sh", str(place), command, *broker.command]
+    broker.start()
+    return broker
+
+
+@pytest.mark.parametrize("queues", [None, 1, 2, 8])
+def test_vhost_comes_with_every_queue(make_broker, lab, queues):
+    broker = with_vhost(make_broker, lab, "mknod -m 600 vhost-net c 1 3")
+    asked = {"queues": queues} if queues else {}
+    with broker.connect(MEMBER) as peer:
+        reply, fds = peer.call("CreateInterface", network="shared", vhost=True, **asked)
+        count = queues or 1
+        assert len(reply["queues"]) == len(reply["vhosts"]) == count
+        assert sorted(reply["queues"] + reply["vhosts"]) == list(range(len(fds)))
+        for index in reply["vhosts"]:
+            assert os.fstat(fds[index]).st_rdev == NULL_DEVICE
+            assert os.write(fds[index], b"x") == 1, "it is open for writing"
+        for index in reply["queues"]:
+            assert os.fstat(fds[index]).st_rdev == os.stat("/dev/net/tun").st_rdev
+        # One that keeps vhost-net's fds but no queue keeps no interface.
+        for index in reply["queues"]:
+            os.close(fds[index])
+        wait_for(lambda: len(broker.links()) == 1, 5, "the TAP is gone")
+        for index in reply["vhosts"]:
+            os.close(fds[index])
+        reply, fds = peer.call("CreateInterface", network="shared", vhost=False, **asked)
+        assert reply["vhosts"] == [] and len(fds) == count
+        for fd in fds:
+            os.close(fd)
+    for pid in (broker.priv_pid, broker.front_pid):
+        opened = [os.stat(f"/proc/{pid}/fd/{fd}").st_rdev for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
+        assert NULL_DEVICE not in opened, "the broker keeps no copy"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (":", "No such file"),
+        ("mknod -m 600 vhost-net c 4000 0", "No such device"),
+        ("echo nothing >vhost-net", "No such device"),
+        ("mkfifo vhost-net", "No such device"),
+        ("mkdir vhost-net", "Is a directory"),
+    ],
+    ids=["absent", "without a driver", "a file", "a pipe", "a directory"],
+)
+def test_a_host_without_vhost_is_no_failure(make_broker, lab, command, reason):
+    broker = with_vhost(make_broker, lab, command)
+    with broker.connect(MEMBER) as peer:
+        for queues in (1, 3):
+            reply, fds = peer.call("CreateInterface", network="shared", vhost=True, queues=queues)
+            assert reply["vhosts"] == [] and len(fds) == queues
+            for fd in fds:
+                os.close(fd)
+    lines = [line for line in broker.log().splitlines() if "without vhost-net" in line]
+    assert len(lines) == 2 and all(line.startswith("DEBUG") and reason in line for line in lines)
+
+
+@pytest.mark.parametrize(("command", "listed"), [("mknod -m 600 vhost-net c 1 3", "7:8:9"), (":", "")])
+def test_the_command_is_told_of_vhost(make_broker, lab, bin_dir, command, listed):
+    broker = with_vhost(make_broker, lab, command)
+    probe = (
+        "import os, sys\n"
+        "print(os.environ['VMNET_QUEUES'], os.environ['VMNET_VHOST_FDS'])\n"
+        "passed = [fd for fd in range(4, 20) if os.path.exists(f'/proc/self/fd/{fd}')]\n"
+        "print(*[os.fstat(fd).st_rdev for fd in passed])"
+    )
+    arguments = ["--network", "shared", "--attach", "native", "--queues", "3", "--", "/usr/bin/python3", "-c", probe]
+    environment = {"VMNET_BROKER_SOCKET": str(broker.socket_path)}
+    result = lab.host.run([bin_dir / "vmnet-client", *arguments], user=MEMBER, env=environment)
+    _, variables, fds = result.stdout.splitlines()
+    assert variables == f"3 {listed}"
+    taps = [os.stat("/dev/net/tun").st_rdev] * 3
+    assert [int(device) for device in fds.split()] == taps + [NULL_DEVICE] * (3 if listed else 0)
+
+
 def test_quota_of_interfaces(make_broker):
     broker = make_broker(networks={"big": {"mode": "host", "subnet": "10.20.0.0/20"}})
     taps = []

@@ -611,6 +611,11 @@ def test_buffers_are_capped(unchanged, captured, pair):
             assert buffers(end.fileno()) == (2 * verbs.BUFFER_MAX, 2 * verbs.BUFFER_MAX)
 
 
+def test_impossible_counts_of_vhost(unchanged, captured):
+    for count in (0, verbs.QUEUES_MAX + 1, 16, 2**16, 2**31, 2**32 - 1):
+        captured.refused(errno.EINVAL, verbs.open_vhost(count))
+
+
 # Requests that are none
 
 
