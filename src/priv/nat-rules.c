@@ -5,6 +5,23 @@
 #include <stdio.h>
 
 /*
+ * A VM knows the MTU of its own network only. So both sides of a TCP connection are told the
+ * largest segment that fits through both of the host's interfaces (nft(8), rt mtu), which the
+ * kernel only ever makes smaller (nft_exthdr.c): a server behind a router that keeps its ICMP to
+ * itself answers VMs as it answers the host.
+ */
+static void write_segment_rules(FILE *out, const char *bridge)
+{
+	static const char *const directions[] = {"iifname", "oifname"};
+
+	for (size_t i = 0; i < array_length(directions); i++)
+		fprintf(out,
+			"%s \"%s\" tcp flags & (syn | rst) == syn"
+			" tcp option maxseg size set rt mtu\n",
+			directions[i], bridge);
+}
+
+/*
  * A frame between two ports of one bridge is no business of ours, but br_netfilter shows it to this
  * hook; so that case comes first.
  */
@@ -15,6 +32,7 @@ static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
 	ipv4_subnet_to_text(bridge->subnet, subnet);
 	fprintf(out, "iifname \"%s\" oifname \"%s\" accept\n", bridge->name, bridge->name);
 	if (bridge->mode == NETWORK_MODE_SHARED) {
+		write_segment_rules(out, bridge->name);
 		fprintf(out, "iifname \"%s\" ip saddr != %s drop\n", bridge->name, subnet);
 		fprintf(out, "oifname \"%s\" ct state established,related accept\n", bridge->name);
 	} else {

@@ -266,18 +266,24 @@ static void a_shared_network_gets_out_and_nobody_in(void **state)
 	struct bridge_facts facts = facts_of("blue", NETWORK_MODE_SHARED, "192.168.64.0/24");
 	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
 	const char *name = facts.name;
-	char rules[7][160];
+	char rules[9][160];
 	const char *parts[array_length(rules)];
 
 	snprintf(rules[0], sizeof(rules[0]), "delete table inet vmnet_00000001\n");
 	snprintf(rules[1], sizeof(rules[1]), "iifname \"%s\" oifname \"%s\" accept\n", name, name);
-	snprintf(rules[2], sizeof(rules[2]), "iifname \"%s\" ip saddr != 192.168.64.0/24 drop\n",
+	snprintf(rules[2], sizeof(rules[2]),
+		"iifname \"%s\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu\n",
 		name);
-	snprintf(rules[3], sizeof(rules[3]), "oifname \"%s\" ct state established,related accept\n",
+	snprintf(rules[3], sizeof(rules[3]),
+		"oifname \"%s\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu\n",
 		name);
-	snprintf(rules[4], sizeof(rules[4]), "oifname \"%s\" drop\n", name);
-	snprintf(rules[5], sizeof(rules[5]), "} masquerade to :1024-65535\n");
-	snprintf(rules[6], sizeof(rules[6]), "255.255.255.255 } masquerade\n");
+	snprintf(rules[4], sizeof(rules[4]), "iifname \"%s\" ip saddr != 192.168.64.0/24 drop\n",
+		name);
+	snprintf(rules[5], sizeof(rules[5]), "oifname \"%s\" ct state established,related accept\n",
+		name);
+	snprintf(rules[6], sizeof(rules[6]), "oifname \"%s\" drop\n", name);
+	snprintf(rules[7], sizeof(rules[7]), "} masquerade to :1024-65535\n");
+	snprintf(rules[8], sizeof(rules[8]), "255.255.255.255 } masquerade\n");
 	for (size_t i = 0; i < array_length(rules); i++)
 		parts[i] = rules[i];
 	assert_in_order(commands, parts, array_length(parts));
