@@ -9,11 +9,13 @@
 #define START_TIMEOUT_MS 10000
 #define BACK_OFF_MS      500
 #define BACK_OFF_MAX_MS  30000
-#define BACK_OFF_DOUBLE  6     /* times */
+#define BACK_OFF_DOUBLE  6 /* times */
+#define READ_TIMEOUT_MS  1000
 #define PROVEN_MS        10000 /* having served so long, its death is the first one again */
 
 enum dhcp_event {
 	EVENT_READY,
+	EVENT_READ,
 	EVENT_END,
 	EVENT_TIMER,
 	EVENT_COUNT,
@@ -22,6 +24,77 @@ enum dhcp_event {
 static void give_tag(const struct dhcp *dhcp, char tag[48])
 {
 	snprintf(tag, 48, "network %s", dhcp->network);
+}
+
+bool dhcp_wait_for_hosts(struct dhcp *dhcp, struct dhcp_waiter *waiter)
+{
+	if (!dhcp->is_reading)
+		return false;
+	waiter->dhcp = dhcp;
+	/* What it reads now may have been opened before the file was written. */
+	waiter->reads_left = dhcp->reload_wanted ? 2 : 1;
+	waiter->next = dhcp->waiters;
+	dhcp->waiters = waiter;
+	return true;
+}
+
+void dhcp_waiter_cancel(struct dhcp_waiter *waiter)
+{
+	struct dhcp_waiter **link;
+
+	if (!waiter->dhcp)
+		return;
+	for (link = &waiter->dhcp->waiters; *link != waiter; link = &(*link)->next)
+		;
+	*link = waiter->next;
+	waiter->dhcp = NULL;
+}
+
+static struct dhcp_waiter *find_finished(const struct dhcp *dhcp)
+{
+	for (struct dhcp_waiter *waiter = dhcp->waiters; waiter; waiter = waiter->next)
+		if (waiter->reads_left == 0)
+			return waiter;
+	return NULL;
+}
+
+/* Counts a reading for every waiter, or the last one. A call-back may cancel any of them. */
+static void release_waiters(struct dhcp *dhcp, bool all)
+{
+	struct dhcp_waiter *finished;
+
+	for (struct dhcp_waiter *waiter = dhcp->waiters; waiter; waiter = waiter->next)
+		waiter->reads_left = all ? 0 : waiter->reads_left - 1;
+	while ((finished = find_finished(dhcp))) {
+		dhcp_waiter_cancel(finished);
+		finished->done(finished->context);
+	}
+}
+
+static void start_reading(struct dhcp *dhcp)
+{
+	dhcp->is_reading = true;
+	platform_timer_start(dhcp->read_timer, READ_TIMEOUT_MS);
+}
+
+static void stop_reading(struct dhcp *dhcp)
+{
+	dhcp->is_reading = false;
+	platform_timer_stop(dhcp->read_timer);
+}
+
+static void send_reload(struct dhcp *dhcp)
+{
+	char tag[48];
+	int error = platform_reload_dhcp(dhcp->platform, dhcp->network);
+
+	dhcp->reload_wanted = false;
+	if (error) {
+		give_tag(dhcp, tag);
+		log_warn(tag, "dnsmasq could not be told of new hosts: %s", strerror(-error));
+	} else if (dhcp->is_heard) {
+		start_reading(dhcp);
+	}
 }
 
 static void enter_state(struct dhcp *dhcp, enum dhcp_state state)
@@ -45,13 +118,20 @@ static void enter_state(struct dhcp *dhcp, enum dhcp_state state)
 		platform_timer_stop(dhcp->timer);
 	else
 		platform_timer_start(dhcp->timer, delay_ms);
+	if (state == DHCP_SERVING)
+		return;
+	stop_reading(dhcp);
+	release_waiters(dhcp, true);
 }
 
 static void become_serving(struct dhcp *dhcp)
 {
 	enter_state(dhcp, DHCP_SERVING);
-	if (dhcp->reload_wanted)
-		dhcp_reload(dhcp);
+	/* It says so first, and then reads. */
+	if (dhcp->is_heard)
+		start_reading(dhcp);
+	else if (dhcp->reload_wanted)
+		send_reload(dhcp);
 	dhcp->owner->serving(dhcp->context);
 }
 
@@ -73,6 +153,7 @@ static void try_start(struct dhcp *dhcp)
 
 	*dhcp->last_warning = '\0';
 	dhcp->reload_wanted = false;
+	dhcp->is_heard = true;
 	enter_state(dhcp, DHCP_STARTING);
 	result = platform_start_dhcp(dhcp->platform, dhcp->network, detail);
 	if (result < 0)
@@ -81,7 +162,32 @@ static void try_start(struct dhcp *dhcp)
 		return;
 	/* What it read last is what an earlier broker wrote. */
 	dhcp->reload_wanted = true;
+	dhcp->is_heard = false;
 	become_serving(dhcp);
+}
+
+static void finish_reading(struct dhcp *dhcp, bool all)
+{
+	stop_reading(dhcp);
+	if (dhcp->reload_wanted)
+		send_reload(dhcp);
+	release_waiters(dhcp, all || !dhcp->is_reading);
+}
+
+static void take_reading(struct dhcp *dhcp)
+{
+	if (dhcp->is_reading)
+		finish_reading(dhcp, false);
+}
+
+static void handle_read_timer(void *context)
+{
+	struct dhcp *dhcp = context;
+	char tag[48];
+
+	give_tag(dhcp, tag);
+	log_warn(tag, "dnsmasq did not say within a second that it has read its hosts file");
+	finish_reading(dhcp, true);
 }
 
 static void end_while_starting(struct dhcp *dhcp)
@@ -125,6 +231,7 @@ static void (*const actions[DHCP_STATE_COUNT][EVENT_COUNT])(struct dhcp *) = {
 		},
 	[DHCP_SERVING] =
 		{
+			[EVENT_READ] = take_reading,
 			[EVENT_END] = end_while_serving,
 			[EVENT_TIMER] = forget_deaths,
 		},
@@ -148,19 +255,26 @@ static void handle_timer(void *context)
 int dhcp_init(struct dhcp *dhcp, struct platform *platform, const char *network,
 	const struct dhcp_owner *owner, void *context)
 {
+	int error;
+
 	*dhcp = (struct dhcp){
 		.platform = platform,
 		.network = network,
 		.owner = owner,
 		.context = context,
 	};
-	return platform_timer_new(platform, handle_timer, dhcp, &dhcp->timer);
+	error = platform_timer_new(platform, handle_timer, dhcp, &dhcp->timer);
+	if (!error)
+		error = platform_timer_new(platform, handle_read_timer, dhcp, &dhcp->read_timer);
+	return error;
 }
 
 void dhcp_done(struct dhcp *dhcp)
 {
 	platform_timer_free(dhcp->timer);
+	platform_timer_free(dhcp->read_timer);
 	dhcp->timer = NULL;
+	dhcp->read_timer = NULL;
 }
 
 void dhcp_start(struct dhcp *dhcp)
@@ -189,18 +303,10 @@ void dhcp_stop(struct dhcp *dhcp)
 
 void dhcp_reload(struct dhcp *dhcp)
 {
-	char tag[48];
-	int error;
-
 	/* Before it says that it serves, SIGHUP would still kill it. */
-	dhcp->reload_wanted = dhcp->state == DHCP_STARTING;
-	if (dhcp->state != DHCP_SERVING)
-		return;
-	error = platform_reload_dhcp(dhcp->platform, dhcp->network);
-	if (!error)
-		return;
-	give_tag(dhcp, tag);
-	log_warn(tag, "dnsmasq could not be told of new hosts: %s", strerror(-error));
+	dhcp->reload_wanted = dhcp->state == DHCP_STARTING || dhcp->is_reading;
+	if (dhcp->state == DHCP_SERVING && !dhcp->is_reading)
+		send_reload(dhcp);
 }
 
 bool dhcp_line_is_warning(const char *line)
@@ -259,6 +365,17 @@ static void log_line(struct dhcp *dhcp, const char *text)
 	log_warn(tag, "dnsmasq: %s", text);
 }
 
+/* "read DIRECTORY/NETWORK.hosts" */
+static bool tells_of_reading(const struct dhcp *dhcp, const char *text)
+{
+	char file[NETWORK_NAME_SIZE + sizeof("/.hosts")];
+	size_t length = strlen(text);
+	int file_length = snprintf(file, sizeof(file), "/%s.hosts", dhcp->network);
+
+	return strncmp(text, "read /", strlen("read /")) == 0 && length > (size_t)file_length &&
+	       strcmp(text + length - file_length, file) == 0;
+}
+
 void dhcp_take_line(struct dhcp *dhcp, const char *line)
 {
 	const char *text = strip_program(line);
@@ -267,6 +384,8 @@ void dhcp_take_line(struct dhcp *dhcp, const char *line)
 	/* At the start only: further right a VM's name could say it. */
 	if (strncmp(text, "started, version", strlen("started, version")) == 0)
 		handle(dhcp, EVENT_READY);
+	else if (tells_of_reading(dhcp, text))
+		handle(dhcp, EVENT_READ);
 }
 
 void dhcp_take_end(struct dhcp *dhcp)

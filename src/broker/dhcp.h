@@ -1,6 +1,6 @@
 /*
- * Keeps one network's dnsmasq alive: start, readiness, restart with back-off. The process itself is
- * the platform's; this is its state machine.
+ * Keeps one network's dnsmasq alive: start, readiness, restart with back-off; and has it read its
+ * hosts file. The process itself is the platform's; this is its state machine.
  */
 #pragma once
 
@@ -14,6 +14,15 @@ enum dhcp_state {
 	DHCP_SERVING,  /* leaves by its death */
 	DHCP_WAITING,  /* died too often for a restart at once; leaves by the back-off's end */
 	DHCP_STATE_COUNT,
+};
+
+/* Somebody who goes on when dnsmasq has read what the hosts file says now. Zero it first. */
+struct dhcp_waiter {
+	void (*done)(void *context); /* called once; may wait again */
+	void *context;
+	struct dhcp *dhcp; /* dhcp.c's, as the rest; NULL while it does not wait */
+	struct dhcp_waiter *next;
+	unsigned int reads_left;
 };
 
 /* Told to the owner; both may call dhcp_stop(). */
@@ -33,7 +42,15 @@ struct dhcp {
 	enum dhcp_state state;
 	struct platform_timer *timer;
 	uint32_t deaths; /* in a row; each makes the back-off longer */
-	bool reload_wanted;
+	/*
+	 * dnsmasq reads its hosts file once after its start and once for each SIGHUP, and logs each
+	 * time. So that a line belongs to one reading, it is not told again before it has logged.
+	 */
+	bool is_heard;      /* its log comes here, not to a broker that is gone */
+	bool is_reading;    /* only when heard; leaves by the line, the read timer or its end */
+	bool reload_wanted; /* the file may be newer than what it reads */
+	struct platform_timer *read_timer;
+	struct dhcp_waiter *waiters;
 	char last_warning[128]; /* the best explanation of its death */
 	struct rate_limit lines;
 };
@@ -53,6 +70,16 @@ void dhcp_stop(struct dhcp *dhcp);
 
 /* The hosts file is another now: a start reads it, one that has begun is told when it serves. */
 void dhcp_reload(struct dhcp *dhcp);
+
+/*
+ * Calls waiter->done when dnsmasq has read what the hosts file says now, or, for whatever reason,
+ * will not have done so soon: it has ended, or was silent for a second. False, and no call follows,
+ * when it has read that already or cannot be heard. The waiter stays the caller's, at its place.
+ */
+bool dhcp_wait_for_hosts(struct dhcp *dhcp, struct dhcp_waiter *waiter);
+
+/* No call follows. One that does not wait is allowed. */
+void dhcp_waiter_cancel(struct dhcp_waiter *waiter);
 
 /* The platform's events. */
 void dhcp_take_line(struct dhcp *dhcp, const char *line);

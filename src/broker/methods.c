@@ -23,7 +23,20 @@ struct session {
 	struct create_interface_call create;
 	int sockets[BROKER_SOCKETS_MAX];
 	size_t sockets_count;
+	/* What CreateInterface answers when DHCP knows of the interface; owned. */
+	struct dhcp_waiter hosts;
+	json_t *created;
+	struct interface_fds created_fds;
 };
+
+static void reply_created(void *context)
+{
+	struct session *session = context;
+	size_t count = session->created_fds.count;
+
+	session->created_fds.count = 0;
+	peer_reply(session->peer, take_ptr(session->created), session->created_fds.fds, count);
+}
 
 int session_new(struct peer *peer, struct registry *registry, struct session **ret_session)
 {
@@ -33,6 +46,8 @@ int session_new(struct peer *peer, struct registry *registry, struct session **r
 		return -ENOMEM;
 	session->peer = peer;
 	session->registry = registry;
+	session->hosts.done = reply_created;
+	session->hosts.context = session;
 	*ret_session = session;
 	return 0;
 }
@@ -52,6 +67,10 @@ void session_free(struct session *session)
 		network_release(session->held[i]);
 	network_release(session->awaited);
 	close_sockets(session);
+	dhcp_waiter_cancel(&session->hosts);
+	json_decref(session->created);
+	for (size_t i = 0; i < session->created_fds.count; i++)
+		fd_close(session->created_fds.fds[i]);
 	free(session);
 }
 
@@ -231,21 +250,25 @@ static json_t *encode_created(const struct interface *interface, const struct in
 /* The part of CreateInterface that needs the network to serve. */
 static void create_interface(struct session *session, struct network *network)
 {
-	struct interface_fds fds = {.count = 0};
 	uint32_t socket_buffer_bytes;
 	struct interface *interface;
 	struct failure failure;
 	int error = enlarge_sockets(session, &socket_buffer_bytes, &failure);
 
 	if (!error)
-		error = interface_create(
-			network, &session->create, session->peer->uid, &interface, &fds, &failure);
+		error = interface_create(network, &session->create, session->peer->uid, &interface,
+			&session->created_fds, &failure);
 	close_sockets(session);
-	if (error)
+	if (error) {
 		peer_fail(session->peer, &failure);
+		return;
+	}
+	session->created = encode_created(interface, &session->created_fds, socket_buffer_bytes);
+	/* Else a VM that asks at once would be given another address. */
+	if (dhcp_wait_for_hosts(&network->dhcp, &session->hosts))
+		peer_defer(session->peer);
 	else
-		peer_reply(session->peer, encode_created(interface, &fds, socket_buffer_bytes),
-			fds.fds, fds.count);
+		reply_created(session);
 }
 
 static void finish_create(void *context, const struct failure *failure)

@@ -210,6 +210,14 @@ void platform_fake_say_started(struct platform *platform, const char *network)
 	platform_fake_say_line(platform, network, "dnsmasq: started, version 2.90 cachesize 150");
 }
 
+void platform_fake_say_read(struct platform *platform, const char *network)
+{
+	char line[96];
+
+	snprintf(line, sizeof(line), "dnsmasq-dhcp: read /run/networks/%s.hosts", network);
+	platform_fake_say_line(platform, network, line);
+}
+
 void platform_fake_end_dhcp(struct platform *platform, const char *name)
 {
 	struct fake_network *network = platform_fake_network(platform, name);

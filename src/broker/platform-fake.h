@@ -45,6 +45,7 @@ struct fake_interface *platform_fake_interface(struct platform *platform, uint32
 
 /* What a system does by itself. */
 void platform_fake_say_started(struct platform *platform, const char *network);
+void platform_fake_say_read(struct platform *platform, const char *network);
 void platform_fake_say_line(struct platform *platform, const char *network, const char *line);
 void platform_fake_end_dhcp(struct platform *platform, const char *network);
 void platform_fake_close_interface(struct platform *platform, uint32_t number);

@@ -152,6 +152,7 @@ static struct network_hold *acquire(struct fixture *fixture, const char *name)
 	}
 	hold = start_to_acquire(fixture, name, &answer);
 	platform_fake_say_started(fixture->platform, name);
+	platform_fake_say_read(fixture->platform, name);
 	assert_int_equal(answer.count, 1);
 	assert_true(answer.granted);
 	return hold;
@@ -682,6 +683,7 @@ static void hosts_are_written_for_dnsmasq(void **state)
 	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web.shared.vmnet\n", mac);
 	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
 	assert_int_equal(network->reloads, 1);
+	platform_fake_say_read(fixture->platform, "shared");
 	/* The name belongs to who had it first. */
 	rival = attach_as(fixture, "shared", USER + 1, "WEB").interface;
 	mac_to_text(rival->record.mac, other);
@@ -689,6 +691,7 @@ static void hosts_are_written_for_dnsmasq(void **state)
 		mac, other);
 	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
 	assert_int_equal(network->reloads, 2);
+	platform_fake_say_read(fixture->platform, "shared");
 	/* And to the next when that one has gone. */
 	platform_fake_close_interface(fixture->platform, web->number);
 	snprintf(expected, sizeof(expected), "%s,192.168.64.2\n%s,192.168.64.3,WEB.shared.vmnet\n",
@@ -708,7 +711,83 @@ static void hosts_wait_for_a_dnsmasq_that_starts(void **state)
 	attach_as(fixture, "shared", USER, "web");
 	assert_int_equal(network->reloads, 0);
 	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(network->reloads, 0);
+	platform_fake_say_read(fixture->platform, "shared");
 	assert_int_equal(network->reloads, 1);
+	network_release(hold);
+}
+
+static void count_done(void *context)
+{
+	(*(unsigned int *)context)++;
+}
+
+/* An interface has been made; who made it waits for dnsmasq to know of it. */
+static void start_to_wait(struct fixture *fixture, struct dhcp_waiter *waiter, unsigned int *count)
+{
+	*count = 0;
+	*waiter = (struct dhcp_waiter){.done = count_done, .context = count};
+	assert_true(
+		dhcp_wait_for_hosts(&registry_find(&fixture->registry, "shared")->dhcp, waiter));
+}
+
+static void who_waits_for_hosts_waits_for_the_reading_behind_his_line(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned int first_count, second_count;
+	struct dhcp_waiter first, second;
+	struct answer answer;
+	struct network_hold *hold = start_to_acquire(fixture, "shared", &answer);
+	struct fake_network *network = platform_fake_network(fixture->platform, "shared");
+
+	platform_fake_say_started(fixture->platform, "shared");
+	attach_as(fixture, "shared", USER, "one");
+	start_to_wait(fixture, &first, &first_count);
+	/* That of its start may have come too early for the line. */
+	platform_fake_say_read(fixture->platform, "shared");
+	assert_int_equal(first_count, 0);
+	assert_int_equal(network->reloads, 1);
+	attach_as(fixture, "shared", USER, "two");
+	start_to_wait(fixture, &second, &second_count);
+	assert_int_equal(network->reloads, 1);
+	platform_fake_say_line(fixture->platform, "shared", "dnsmasq-dhcp: read /x/other.hosts");
+	platform_fake_say_line(
+		fixture->platform, "shared", "dnsmasq-dhcp: DHCPACK read /x/shared.hosts");
+	assert_int_equal(first_count, 0);
+	platform_fake_say_read(fixture->platform, "shared");
+	assert_int_equal(first_count, 1);
+	assert_int_equal(second_count, 0);
+	assert_int_equal(network->reloads, 2);
+	platform_fake_say_read(fixture->platform, "shared");
+	assert_int_equal(first_count + second_count, 2);
+	assert_int_equal(network->reloads, 2);
+	assert_false(
+		dhcp_wait_for_hosts(&registry_find(&fixture->registry, "shared")->dhcp, &first));
+	network_release(hold);
+}
+
+static void nobody_waits_for_hosts_for_ever(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	unsigned int count;
+	struct dhcp_waiter waiter;
+
+	attach_as(fixture, "shared", USER, "silent");
+	start_to_wait(fixture, &waiter, &count);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 1000), 1);
+	assert_int_equal(count, 1);
+	attach_as(fixture, "shared", USER, "dead");
+	start_to_wait(fixture, &waiter, &count);
+	platform_fake_end_dhcp(fixture->platform, "shared");
+	assert_int_equal(count, 1);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 1000), 0);
+	platform_fake_say_started(fixture->platform, "shared");
+	start_to_wait(fixture, &waiter, &count);
+	dhcp_waiter_cancel(&waiter);
+	dhcp_waiter_cancel(&waiter);
+	platform_fake_say_read(fixture->platform, "shared");
+	assert_int_equal(count, 0);
 	network_release(hold);
 }
 
@@ -760,6 +839,7 @@ static void networks_and_interfaces_are_adopted(void **state)
 	struct interface_record record = interface->record;
 	uint32_t number = interface->number;
 	struct create_interface_call call = {.has_mac = true, .mac = record.mac};
+	struct dhcp_waiter waiter = {.next = NULL};
 
 	network_release(hold);
 	restart(fixture);
@@ -769,8 +849,10 @@ static void networks_and_interfaces_are_adopted(void **state)
 	assert_int_equal(interface->record.uid, USER);
 	assert_int_equal(interface->record.address.s_addr, record.address.s_addr);
 	refuse_to_attach(fixture, "shared", 0, &call, BROKER_ERROR_CONFLICT, "is in use");
-	/* Its dnsmasq ran on and serves at once. */
+	/* Its dnsmasq ran on and serves at once, but its log went with the broker that was. */
 	network_release(acquire(fixture, "shared"));
+	assert_false(
+		dhcp_wait_for_hosts(&registry_find(&fixture->registry, "shared")->dhcp, &waiter));
 	platform_fake_close_interface(fixture->platform, number);
 	assert_int_equal(state_of(fixture, "shared"), NETWORK_LINGERING);
 	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
@@ -994,6 +1076,8 @@ int main(void)
 		REGISTRY_TEST(a_number_in_use_is_passed_over),
 		REGISTRY_TEST(hosts_are_written_for_dnsmasq),
 		REGISTRY_TEST(hosts_wait_for_a_dnsmasq_that_starts),
+		REGISTRY_TEST(who_waits_for_hosts_waits_for_the_reading_behind_his_line),
+		REGISTRY_TEST(nobody_waits_for_hosts_for_ever),
 		REGISTRY_TEST(a_tampered_interface_is_taken_away),
 		REGISTRY_TEST(nat_is_applied_again_only_for_networks),
 		REGISTRY_TEST(networks_and_interfaces_are_adopted),
