@@ -1,0 +1,230 @@
+/* host->vm: from the TAP into the guest's buffers. */
+#include "helper/vhost-user-queue.h"
+
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <string.h>
+
+/*
+ * A frame waits in the TAP this long while the guest has buffers, but too few for the largest
+ * frame. A Linux guest that is busy gives new ones well within it; one with a small ring, which
+ * never has more, costs the wait once.
+ */
+#define PATIENCE_MS 20
+
+/* The last place is the spill's. */
+#define READ_PARTS_MAX (VHOST_USER_PARTS_MAX - 1)
+
+static size_t staged_parts(const struct vhost_user_stage *stage)
+{
+	return stage->part_end - stage->part_first;
+}
+
+static void move_to_front(struct vhost_user_stage *stage)
+{
+	size_t part_count = staged_parts(stage);
+	size_t chain_count = stage->chain_end - stage->chain_first;
+
+	memmove(stage->parts, stage->parts + stage->part_first, part_count * sizeof(*stage->parts));
+	memmove(stage->chains, stage->chains + stage->chain_first,
+		chain_count * sizeof(*stage->chains));
+	stage->part_first = stage->chain_first = 0;
+	stage->part_end = part_count;
+	stage->chain_end = chain_count;
+}
+
+/* Without merging a frame goes into one chain, whatever its size. */
+static bool has_enough(const struct vhost_user_queue *queue)
+{
+	const struct vhost_user_stage *stage = queue->stage;
+
+	return stage->chain_end > stage->chain_first &&
+	       (!queue->has_merging || stage->size >= stage->size_min);
+}
+
+/* Returns 1 when another chain was staged, 0 when there is none or no place for it. */
+static int stage_chain(struct vhost_user_queue *queue)
+{
+	struct vhost_user_stage *stage = queue->stage;
+	struct vhost_user_chain *chain = &stage->chains[stage->chain_end];
+	int fetched = vhost_user_ring_fetch(&queue->ring, VHOST_USER_WRITE,
+		stage->parts + stage->part_end, READ_PARTS_MAX - staged_parts(stage), chain);
+
+	if (fetched == -ENOBUFS && stage->chain_end > stage->chain_first)
+		return 0;
+	if (fetched == -ENOBUFS) {
+		queue->ring.fault = "a buffer in too many parts";
+		return -EPROTO;
+	}
+	if (fetched <= 0)
+		return fetched;
+	if (chain->size < queue->header_size + FRAME_HEADER_SIZE) {
+		queue->ring.fault = "a buffer too small for any frame";
+		return -EPROTO;
+	}
+	stage->chain_end++;
+	stage->part_end += chain->part_count;
+	stage->size += chain->size;
+	return 1;
+}
+
+static int stage_buffers(struct vhost_user_queue *queue)
+{
+	struct vhost_user_stage *stage = queue->stage;
+	int staged = 1;
+
+	if (has_enough(queue))
+		return 0;
+	/* Behind it there is room for whatever one read may take. */
+	if (stage->part_first > array_length(stage->parts) - VHOST_USER_PARTS_MAX)
+		move_to_front(stage);
+	while (staged > 0 && !has_enough(queue))
+		staged = stage_chain(queue);
+	return staged < 0 ? staged : 0;
+}
+
+/* The count of buffers is at the end of the header, which the guest may have cut anywhere. */
+static void write_buffer_count(struct iovec *parts, uint16_t count)
+{
+	size_t offset = offsetof(struct virtio_net_hdr_mrg_rxbuf, num_buffers);
+
+	for (size_t i = 0; i < sizeof(count); i++, offset++) {
+		while (offset >= parts->iov_len) {
+			offset -= parts->iov_len;
+			parts++;
+		}
+		((uint8_t *)parts->iov_base)[offset] = (uint8_t)(count >> (8 * i));
+	}
+}
+
+/* Gives the guest the first buffers, of which the frame has filled size bytes. */
+static void use_buffers(struct vhost_user_queue *queue, size_t size)
+{
+	struct vhost_user_stage *stage = queue->stage;
+	struct iovec *parts = stage->parts + stage->part_first;
+	uint16_t count = 0;
+
+	while (size > 0) {
+		const struct vhost_user_chain *chain = &stage->chains[stage->chain_first++];
+		size_t filled = size < chain->size ? size : (size_t)chain->size;
+
+		vhost_user_ring_use(&queue->ring, chain->head, (uint32_t)filled);
+		stage->part_first += chain->part_count;
+		stage->size -= chain->size;
+		size -= filled;
+		count++;
+	}
+	if (queue->header_size == VHOST_USER_HEADER_SIZE)
+		write_buffer_count(parts, count);
+}
+
+/* Room for one frame: all that is staged, or the first chain. */
+static uint64_t measure_room(const struct vhost_user_queue *queue, size_t *ret_part_count)
+{
+	const struct vhost_user_stage *stage = queue->stage;
+
+	if (queue->has_merging) {
+		*ret_part_count = staged_parts(stage);
+		return stage->size;
+	}
+	*ret_part_count = stage->chains[stage->chain_first].part_count;
+	return stage->chains[stage->chain_first].size;
+}
+
+/* readv(2) with the spill behind the guest's buffers, in whose place the next buffer may stand. */
+static ssize_t read_frame(struct vhost_user_queue *queue, size_t part_count)
+{
+	struct vhost_user_stage *stage = queue->stage;
+	struct iovec *parts = stage->parts + stage->part_first;
+	struct iovec kept = parts[part_count];
+	ssize_t size;
+
+	parts[part_count] =
+		(struct iovec){.iov_base = stage->spill, .iov_len = sizeof(stage->spill)};
+	do {
+		size = readv(queue->tap, parts, (int)part_count + 1);
+	} while (size < 0 && errno == EINTR);
+	if (size < 0)
+		size = -errno;
+	parts[part_count] = kept;
+	return size;
+}
+
+/* Returns 1 when a frame came, delivered or not, 0 when none was there. */
+static int move_frame(struct vhost_user_queue *queue)
+{
+	struct vhost_user_stage *stage = queue->stage;
+	size_t part_count;
+	uint64_t room = measure_room(queue, &part_count);
+	ssize_t size = read_frame(queue, part_count);
+
+	if (size == -EAGAIN)
+		return 0;
+	/* The front-end has cut the memory away: nobody can have the frame. */
+	if (size == -EFAULT)
+		counter_add(&queue->counters.drops, 1);
+	else if (size < 0)
+		return (int)size;
+	else if ((uint64_t)size > room || (size_t)size < queue->header_size + FRAME_HEADER_SIZE) {
+		counter_add(&queue->counters.drops, 1);
+		/* Large frames do come: be patient again when the guest has few buffers. */
+		stage->size_min = queue->header_size + queue->frame_max;
+	} else {
+		use_buffers(queue, (size_t)size);
+		counter_add(&queue->counters.packets, 1);
+		counter_add(&queue->counters.bytes, (size_t)size - queue->header_size);
+		vhost_user_queue_count(queue, (size_t)size);
+	}
+	return 1;
+}
+
+static int wait_for_buffers(struct vhost_user_queue *queue)
+{
+	struct vhost_user_stage *stage = queue->stage;
+	bool has_some = stage->chain_end > stage->chain_first;
+	int kicked;
+
+	vhost_user_queue_publish(queue);
+	kicked = vhost_user_queue_wait_for_kick(queue, has_some ? PATIENCE_MS : -1);
+	if (kicked == 0 && has_some)
+		stage->size_min = stage->size;
+	return kicked < 0 ? kicked : 0;
+}
+
+static int wait_for_frame(struct vhost_user_queue *queue)
+{
+	vhost_user_queue_publish(queue);
+	/* A deleted TAP says so when it is read. */
+	vhost_user_queue_wait(queue, queue->tap, -1);
+	return 0;
+}
+
+/* Frames that find no buffers stay in the TAP's own queue, whose overflow the kernel counts. */
+int vhost_user_queue_fill(struct vhost_user_queue *queue)
+{
+	struct vhost_user_stage *stage = queue->stage;
+	int error = 0;
+
+	stage->part_first = stage->part_end = stage->chain_first = stage->chain_end = 0;
+	stage->size = 0;
+	stage->size_min = queue->header_size + queue->frame_max;
+	vhost_user_ring_disarm(&queue->ring);
+	while (!error && !vhost_user_queue_is_stopping(queue)) {
+		int moved;
+
+		error = stage_buffers(queue);
+		if (error)
+			break;
+		if (!has_enough(queue)) {
+			error = wait_for_buffers(queue);
+			continue;
+		}
+		moved = move_frame(queue);
+		if (moved < 0)
+			error = moved;
+		else if (moved == 0)
+			error = wait_for_frame(queue);
+	}
+	return error;
+}
