@@ -28,18 +28,19 @@ static int describe_failure(const vmnet_broker_t *broker, const struct run_optio
 	return -EIO;
 }
 
-int attach_socket(vmnet_broker_t *broker, const struct run_options *options,
+static const int socket_types[RUN_ATTACH_COUNT] = {
+	[RUN_ATTACH_SOCKET] = SOCK_DGRAM,
+	[RUN_ATTACH_STREAM] = SOCK_STREAM,
+};
+
+static int make_sockets(vmnet_broker_t *broker, const struct run_options *options,
 	struct attachment *attachment, char *error)
 {
 	vmnet_broker_status_t status;
 	uint32_t bytes = 0;
 	int pair[2];
 
-	attachment->attach = RUN_ATTACH_SOCKET;
-	status = vmnet_broker_acquire(broker, run_options_network(options), NULL);
-	if (status != VMNET_BROKER_SUCCESS)
-		return describe_failure(broker, options, status, error);
-	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) < 0) {
+	if (socketpair(AF_UNIX, socket_types[options->attach] | SOCK_CLOEXEC, 0, pair) < 0) {
 		int result = -errno;
 
 		snprintf(error, ATTACH_ERROR_SIZE, "can't make a socket pair: %s",
@@ -55,6 +56,21 @@ int attach_socket(vmnet_broker_t *broker, const struct run_options *options,
 	else
 		log_warn(TAG, "the VM's socket keeps its small buffers: %s",
 			vmnet_broker_strerror(status));
+	return 0;
+}
+
+int attach_through_helper(vmnet_broker_t *broker, const struct run_options *options,
+	struct attachment *attachment, char *error)
+{
+	vmnet_broker_status_t status;
+
+	attachment->attach = options->attach;
+	status = vmnet_broker_acquire(broker, run_options_network(options), NULL);
+	if (status != VMNET_BROKER_SUCCESS)
+		return describe_failure(broker, options, status, error);
+	if (options->attach != RUN_ATTACH_VHOST_USER)
+		return make_sockets(broker, options, attachment, error);
+	attachment->vhost_user_queues = run_options_queues(options);
 	return 0;
 }
 

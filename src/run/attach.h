@@ -12,12 +12,13 @@
 #define ATTACH_ERROR_SIZE 1024
 
 /*
- * Socket attach: holds the network for the life of broker, and makes the socket pair with large
- * buffers. Small buffers are only warned of, since they cost speed and no more. The rest of
- * attachment comes from the helper's line. attachment must be initialised; on failure it owns what
- * was made so far. Negative errno, with a text in error (ATTACH_ERROR_SIZE bytes).
+ * All kinds but native: holds the network for the life of broker, and makes the socket pair of a
+ * socket kind, with large buffers. Small buffers are only warned of, since they cost speed and no
+ * more. The rest of attachment comes from the helper's line, and of vhost-user the path from who
+ * starts the helper. attachment must be initialised; on failure it owns what was made so far.
+ * Negative errno, with a text in error (ATTACH_ERROR_SIZE bytes).
  */
-int attach_socket(vmnet_broker_t *broker, const struct run_options *options,
+int attach_through_helper(vmnet_broker_t *broker, const struct run_options *options,
 	struct attachment *attachment, char *error);
 
 /* Native attach: creates the interface; its fds and its line of JSON are in attachment then. As

@@ -6,10 +6,6 @@
 #include <jansson.h>
 #include <string.h>
 
-#define QEMU_NETDEV_ID   "vmnet0"
-#define QEMU_WORD_SIZE   160
-#define ETHERNET_MTU     1500
-#define FD_LIST_SIZE     32
 #define NUMBER_TEXT_SIZE 12
 
 void attachment_init(struct attachment *attachment)
@@ -76,47 +72,52 @@ int attachment_read_line(struct attachment *attachment, const char *line)
 	return 0;
 }
 
-static int set_variable(const char *name, const char *value)
-{
-	return setenv(name, value, 1) < 0 ? -errno : 0;
-}
-
-static int set_number(const char *name, size_t number)
-{
-	char text[NUMBER_TEXT_SIZE];
-
-	snprintf(text, sizeof(text), "%zu", number);
-	return set_variable(name, text);
-}
-
-/* "4" or "4:5:6", as QEMU wants them. */
-static void list_numbers(size_t first, size_t count, char text[FD_LIST_SIZE])
+/* "4:5:6", as QEMU wants them. */
+static void list_numbers(size_t first, size_t count, char text[ATTACHMENT_FD_LIST_SIZE])
 {
 	size_t length = 0;
 
 	text[0] = '\0';
 	for (size_t i = 0; i < count; i++)
-		length += (size_t)snprintf(
-			text + length, FD_LIST_SIZE - length, "%s%zu", i > 0 ? ":" : "", first + i);
+		length += (size_t)snprintf(text + length, ATTACHMENT_FD_LIST_SIZE - length, "%s%zu",
+			i > 0 ? ":" : "", first + i);
 }
 
-static int set_queue_variables(const struct attachment *attachment)
+void attachment_list_fds(const struct attachment *attachment, char *fds, char *vhosts)
 {
-	char vhosts[FD_LIST_SIZE];
-	int result;
+	list_numbers(ATTACHMENT_FIRST_FD, attachment->fds_count, fds);
+	list_numbers(ATTACHMENT_FIRST_FD + attachment->fds_count, attachment->vhosts_count, vhosts);
+}
 
-	if (attachment->attach != RUN_ATTACH_NATIVE) {
-		unsetenv("VMNET_QUEUES");
-		unsetenv("VMNET_VHOST_FDS");
+size_t attachment_queues_count(const struct attachment *attachment)
+{
+	switch (attachment->attach) {
+	case RUN_ATTACH_NATIVE:
+		return attachment->fds_count;
+	case RUN_ATTACH_VHOST_USER:
+		return attachment->vhost_user_queues;
+	default:
 		return 0;
 	}
-	result = set_number("VMNET_QUEUES", attachment->fds_count);
-	list_numbers(ATTACHMENT_FIRST_FD + attachment->fds_count, attachment->vhosts_count, vhosts);
-	return result < 0 ? result : set_variable("VMNET_VHOST_FDS", vhosts);
+}
+
+/* Without a value it is taken away. */
+static int set_variable(const char *name, const char *value)
+{
+	int result = value ? setenv(name, value, 1) : unsetenv(name);
+
+	return result < 0 ? -errno : 0;
 }
 
 int attachment_set_environment(const struct attachment *attachment)
 {
+	bool is_vhost_user = attachment->attach == RUN_ATTACH_VHOST_USER;
+	size_t queues_count = attachment_queues_count(attachment);
+	char first_fd[NUMBER_TEXT_SIZE];
+	char mtu[NUMBER_TEXT_SIZE];
+	char queues[NUMBER_TEXT_SIZE];
+	char fds[ATTACHMENT_FD_LIST_SIZE];
+	char vhosts[ATTACHMENT_FD_LIST_SIZE];
 	const struct {
 		const char *name;
 		const char *value;
@@ -125,77 +126,22 @@ int attachment_set_environment(const struct attachment *attachment)
 		{"VMNET_ADDRESS", attachment->address},
 		{"VMNET_INTERFACE_NAME", attachment->interface_name},
 		{"VMNET_NETWORK", attachment->network},
+		{"VMNET_MTU", mtu},
+		{"VMNET_FD", is_vhost_user ? NULL : first_fd},
+		{"VMNET_VHOST_USER_SOCKET", is_vhost_user ? attachment->vhost_user_path : NULL},
+		{"VMNET_QUEUES", queues_count ? queues : NULL},
+		{"VMNET_VHOST_FDS", attachment->attach == RUN_ATTACH_NATIVE ? vhosts : NULL},
 	};
-	int result;
 
+	snprintf(first_fd, sizeof(first_fd), "%d", ATTACHMENT_FIRST_FD);
+	snprintf(mtu, sizeof(mtu), "%u", attachment->mtu);
+	snprintf(queues, sizeof(queues), "%zu", queues_count);
+	attachment_list_fds(attachment, fds, vhosts);
 	for (size_t i = 0; i < array_length(variables); i++) {
-		result = set_variable(variables[i].name, variables[i].value);
+		int result = set_variable(variables[i].name, variables[i].value);
+
 		if (result < 0)
 			return result;
 	}
-	result = set_number("VMNET_FD", ATTACHMENT_FIRST_FD);
-	if (result < 0)
-		return result;
-	result = set_number("VMNET_MTU", attachment->mtu);
-	return result < 0 ? result : set_queue_variables(attachment);
-}
-
-static void make_netdev(const struct attachment *attachment, char *word)
-{
-	char fds[FD_LIST_SIZE];
-
-	list_numbers(ATTACHMENT_FIRST_FD, attachment->fds_count, fds);
-	if (attachment->attach == RUN_ATTACH_SOCKET)
-		snprintf(word, QEMU_WORD_SIZE,
-			"dgram,id=" QEMU_NETDEV_ID ",local.type=fd,local.str=%s", fds);
-	else
-		snprintf(word, QEMU_WORD_SIZE, "tap,id=" QEMU_NETDEV_ID ",%s=%s,vhost=off",
-			attachment->fds_count > 1 ? "fds" : "fd", fds);
-}
-
-static void make_device(const struct attachment *attachment, char *word)
-{
-	char multi_queue[40] = "";
-	char mtu[32] = "";
-
-	/* One vector for each queue's two directions, one for changes of configuration, one for the
-	 * control queue. */
-	if (attachment->fds_count > 1)
-		snprintf(multi_queue, sizeof(multi_queue), ",mq=on,vectors=%zu",
-			2 * attachment->fds_count + 2);
-	if (attachment->mtu != ETHERNET_MTU)
-		snprintf(mtu, sizeof(mtu), ",host_mtu=%u", attachment->mtu);
-	snprintf(word, QEMU_WORD_SIZE, "virtio-net-pci,netdev=" QEMU_NETDEV_ID ",mac=%s%s%s",
-		attachment->mac, multi_queue, mtu);
-}
-
-int attachment_make_command(const struct attachment *attachment, char *const *command,
-	bool for_qemu, char ***ret_command)
-{
-	static char netdev_option[] = "-netdev";
-	static char device_option[] = "-device";
-	size_t count = 0;
-	size_t slots;
-	char *words;
-	char **made;
-
-	while (command[count])
-		count++;
-	slots = count + 5;
-	made = malloc(slots * sizeof(char *) + 2 * QEMU_WORD_SIZE);
-	if (!made)
-		return -ENOMEM;
-	words = (char *)(made + slots);
-	memcpy(made, command, count * sizeof(char *));
-	if (for_qemu) {
-		make_netdev(attachment, words);
-		make_device(attachment, words + QEMU_WORD_SIZE);
-		made[count++] = netdev_option;
-		made[count++] = words;
-		made[count++] = device_option;
-		made[count++] = words + QEMU_WORD_SIZE;
-	}
-	made[count] = NULL;
-	*ret_command = made;
 	return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "run/run-options.h"
+#include "run/socket-directory.h"
 
 #include <net/if.h>
 #include <stddef.h>
@@ -13,6 +14,8 @@
 
 /* The command's fds begin here: part of the contract with every VM program. */
 #define ATTACHMENT_FIRST_FD 4
+/* "4:5:6" with its NUL, of at most RUN_QUEUES_MAX fds with at most two digits. */
+#define ATTACHMENT_FD_LIST_SIZE 32
 
 struct attachment {
 	enum run_attach attach;
@@ -26,6 +29,9 @@ struct attachment {
 	size_t fds_count;
 	int vhosts[RUN_QUEUES_MAX]; /* of /dev/vhost-net, native only; owned; behind fds there */
 	size_t vhosts_count;        /* 0, or fds_count */
+	/* The path of the socket at which the helper serves vhost-user; empty otherwise. */
+	char vhost_user_path[SOCKET_DIRECTORY_PATH_SIZE];
+	size_t vhost_user_queues;
 	int helper_socket; /* owned; the other end of fds[0] until the helper has it, else -1 */
 };
 
@@ -47,17 +53,16 @@ void attachment_close_fds(struct attachment *attachment);
  */
 int attachment_read_line(struct attachment *attachment, const char *line);
 
-/*
- * Sets VMNET_FD, VMNET_MAC_ADDRESS and so on in this process's environment, which the command
- * inherits, and takes out what an enclosing vmnet-client left there of the other attach kind.
- * -ENOMEM.
- */
-int attachment_set_environment(const struct attachment *attachment);
+/* Number of TAP queues or of vhost-user's queue pairs; 0 for a socket, which has none. */
+size_t attachment_queues_count(const struct attachment *attachment);
+
+/* The numbers that the command's fds have there, as in "4:5:6": fds, and vhosts, which is empty
+ * where there are none. Each text has ATTACHMENT_FD_LIST_SIZE bytes. */
+void attachment_list_fds(const struct attachment *attachment, char *fds, char *vhosts);
 
 /*
- * A new command line: command, and with for_qemu QEMU's options for this attachment behind it. The
- * array and the added words are one block, to be freed with free(); the other words stay the
- * caller's. -ENOMEM.
+ * Sets VMNET_FD or VMNET_VHOST_USER_SOCKET, VMNET_MAC_ADDRESS and so on in this process's
+ * environment, which the command inherits, and takes out what an enclosing vmnet-client left there
+ * of another attach kind. -ENOMEM.
  */
-int attachment_make_command(const struct attachment *attachment, char *const *command,
-	bool for_qemu, char ***ret_command);
+int attachment_set_environment(const struct attachment *attachment);

@@ -1,12 +1,14 @@
 #include "run/guard.h"
 
 #include "base/cleanup.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,17 +33,22 @@ static void keep_only(int fd)
 	close_range((unsigned int)fd + 1, ~0U, 0);
 }
 
-static void wait_until_closed(int lifeline)
+/* What comes before the end is the path of a directory. */
+static void wait_until_closed(int lifeline, char *directory)
 {
+	size_t length = 0;
 	ssize_t size;
 	char byte;
 
 	do {
 		size = read(lifeline, &byte, 1);
+		if (size > 0 && length < SOCKET_DIRECTORY_PATH_SIZE - 1)
+			directory[length++] = byte;
 	} while (size > 0 || (size < 0 && errno == EINTR));
+	directory[length] = '\0';
 }
 
-static void end_group(struct process_group *group)
+static void end_group(struct process_group *group, const char *directory)
 {
 	const struct timespec interval = {.tv_nsec = PROBE_INTERVAL_MS * 1000000L};
 
@@ -52,20 +59,22 @@ static void end_group(struct process_group *group)
 			break;
 		nanosleep(&interval, NULL);
 	}
+	socket_directory_remove(directory);
 	process_group_leave(group);
 	kill(0, SIGKILL);
 }
 
 static void run_guard(int lifeline, struct process_group group)
 {
+	char directory[SOCKET_DIRECTORY_PATH_SIZE];
 	sigset_t all;
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	prctl(PR_SET_NAME, "vmnet-guard");
 	keep_only(lifeline);
-	wait_until_closed(lifeline);
-	end_group(&group);
+	wait_until_closed(lifeline, directory);
+	end_group(&group, directory);
 }
 
 int guard_start(struct guard *guard, const struct process_group *group)
@@ -92,8 +101,20 @@ int guard_start(struct guard *guard, const struct process_group *group)
 	return 0;
 }
 
+int guard_watch_directory(struct guard *guard, const char *directory)
+{
+	size_t length = strlen(directory);
+	ssize_t written;
+
+	if (text_copy(guard->directory, sizeof(guard->directory), directory) < 0)
+		return -ENAMETOOLONG;
+	written = write(guard->lifeline, directory, length);
+	return written < 0 ? -errno : 0;
+}
+
 void guard_stop(struct guard *guard)
 {
+	socket_directory_remove(guard->directory);
 	if (guard->pid > 0) {
 		kill(guard->pid, SIGKILL);
 		while (waitpid(guard->pid, NULL, 0) < 0 && errno == EINTR)

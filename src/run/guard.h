@@ -6,6 +6,7 @@
 #pragma once
 
 #include "run/process-group.h"
+#include "run/socket-directory.h"
 
 #include <sys/types.h>
 
@@ -13,6 +14,8 @@ struct guard {
 	pid_t pid;    /* 0: there is none */
 	int lifeline; /* its other end is the guard's: the kernel closes this one whatever kills us
 		       */
+	/* Of the helper's socket; empty: there is none. */
+	char directory[SOCKET_DIRECTORY_PATH_SIZE];
 };
 
 /* No guard: what guard_stop() accepts. */
@@ -25,7 +28,15 @@ void guard_init(struct guard *guard);
  */
 int guard_start(struct guard *guard, const struct process_group *group);
 
-/* Ends the guard and nothing else: this process has done the cleaning itself. */
+/*
+ * From here on the directory is removed when the process group is ended, and by guard_stop(). To be
+ * called once, before the directory is made: so there is no moment in which a kill could leave it.
+ * Negative errno of write(2), or -ENAMETOOLONG.
+ */
+int guard_watch_directory(struct guard *guard, const char *directory);
+
+/* Removes the directory that was watched, then ends the guard and nothing else: this process has
+ * done the other cleaning itself. */
 void guard_stop(struct guard *guard);
 
 /* Must be told of each child that was waited for, since its number may mean another process from

@@ -27,32 +27,55 @@ static void add_option(
 	add_word(arguments, count, value);
 }
 
-void helper_arguments_make(const struct run_options *options, struct helper_arguments *arguments)
+static void add_number(struct helper_arguments *arguments, size_t *count, const char *name,
+	char text[12], uint32_t number)
+{
+	snprintf(text, 12, "%u", number);
+	add_option(arguments, count, name, text);
+}
+
+static void add_interface(
+	const struct run_options *options, struct helper_arguments *arguments, size_t *count)
+{
+	if (options->network)
+		add_option(arguments, count, "--network", options->network);
+	if (options->operation_mode)
+		add_option(arguments, count, "--operation-mode", options->operation_mode);
+	if (options->has_interface_id) {
+		uuid_to_text(options->interface_id, arguments->interface_id);
+		add_option(arguments, count, "--interface-id", arguments->interface_id);
+	}
+	if (options->has_mac) {
+		mac_to_text(options->mac, arguments->mac);
+		add_option(arguments, count, "--mac", arguments->mac);
+	}
+	if (options->hostname)
+		add_option(arguments, count, "--hostname", options->hostname);
+}
+
+void helper_arguments_make(const struct run_options *options, const char *vhost_user_path,
+	struct helper_arguments *arguments)
 {
 	size_t count = 0;
 
 	*arguments = (struct helper_arguments){0};
 	add_word(arguments, &count, "vmnet-helper");
-	add_word(arguments, &count, "--fd=3");
-	if (options->network)
-		add_option(arguments, &count, "--network", options->network);
-	if (options->operation_mode)
-		add_option(arguments, &count, "--operation-mode", options->operation_mode);
-	if (options->has_interface_id) {
-		uuid_to_text(options->interface_id, arguments->interface_id);
-		add_option(arguments, &count, "--interface-id", arguments->interface_id);
-	}
-	if (options->has_mac) {
-		mac_to_text(options->mac, arguments->mac);
-		add_option(arguments, &count, "--mac", arguments->mac);
-	}
-	if (options->hostname)
-		add_option(arguments, &count, "--hostname", options->hostname);
-	if (options->stats_interval_s) {
-		snprintf(arguments->stats_interval, sizeof(arguments->stats_interval), "%u",
+	if (vhost_user_path)
+		add_option(arguments, &count, "--vhost-user", vhost_user_path);
+	else
+		add_word(arguments, &count, "--fd=3");
+	if (options->queues)
+		add_number(arguments, &count, "--queues", arguments->queues, options->queues);
+	add_interface(options, arguments, &count);
+	if (options->enable_tso)
+		add_word(arguments, &count, "--enable-tso");
+	if (options->enable_checksum_offload)
+		add_word(arguments, &count, "--enable-checksum-offload");
+	if (options->vnet_hdr)
+		add_word(arguments, &count, "--vnet-hdr");
+	if (options->stats_interval_s)
+		add_number(arguments, &count, "--stats-interval", arguments->stats_interval,
 			options->stats_interval_s);
-		add_option(arguments, &count, "--stats-interval", arguments->stats_interval);
-	}
 	if (options->verbose)
 		add_word(arguments, &count, "--verbose");
 }
@@ -92,7 +115,7 @@ static int run_helper(struct supervisor *supervisor, const char *path,
 		.path = path,
 		.arguments = arguments->words,
 		.fds = fds,
-		.fds_count = array_length(fds),
+		.fds_count = array_length(fds) - (vm_socket < 0),
 	};
 
 	if (nothing < 0)

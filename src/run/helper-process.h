@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define HELPER_ARGUMENTS_MAX 20
+#define HELPER_ARGUMENTS_MAX 24
 #define HELPER_LINE_SIZE     4096 /* with its NUL */
 #define HELPER_READY_MS      30000
 #define HELPER_ERROR_SIZE    256
@@ -20,16 +20,19 @@ struct helper_arguments {
 	char interface_id[UUID_TEXT_SIZE];
 	char mac[MAC_TEXT_SIZE];
 	char stats_interval[12];
+	char queues[12];
 };
 
-/* Fills in what the options ask of the helper. Pure. */
-void helper_arguments_make(const struct run_options *options, struct helper_arguments *arguments);
+/* Fills in what the options ask of the helper, which serves vhost-user at vhost_user_path, or
+ * with NULL its fd 3. Pure. */
+void helper_arguments_make(const struct run_options *options, const char *vhost_user_path,
+	struct helper_arguments *arguments);
 
 /*
  * Starts vmnet-helper, found beside this executable, as the supervisor's helper, with vm_socket as
- * its fd 3. vm_socket is taken over: the helper must hold the only copy, so that the VM sees its
- * end. *ret_output, owned by the caller, is its stdout. On failure negative errno, and error
- * (HELPER_ERROR_SIZE bytes) says what to do.
+ * its fd 3 unless that is -1. vm_socket is taken over: the helper must hold the only copy, so that
+ * the VM sees its end. *ret_output, owned by the caller, is its stdout. On failure negative errno,
+ * and error (HELPER_ERROR_SIZE bytes) says what to do.
  */
 int helper_process_start(struct supervisor *supervisor, const struct helper_arguments *arguments,
 	int vm_socket, int *ret_output, char *error);

@@ -10,6 +10,7 @@
 #include "run/attachment.h"
 #include "run/exec-failure.h"
 #include "run/helper-process.h"
+#include "run/qemu-options.h"
 #include "run/run-options.h"
 #include "run/supervisor.h"
 
@@ -67,20 +68,51 @@ static void exit_on_signals(void)
 	}
 }
 
+/* What is wrong with QEMU's own words is said before anything exists, too. */
+static int check_command(const struct run_options *options)
+{
+	char error[QEMU_MEMORY_ERROR_SIZE];
+	struct qemu_memory memory;
+	int result;
+
+	if (!options->qemu || options->attach != RUN_ATTACH_VHOST_USER)
+		return 0;
+	result = qemu_memory_read(options->command, &memory, error);
+	if (result < 0)
+		log_error(TAG, "%s", error);
+	return result;
+}
+
 static int make_attachment(
 	vmnet_broker_t *broker, const struct run_options *options, struct attachment *attachment)
 {
 	char error[ATTACH_ERROR_SIZE] = "";
 	int result = options->attach == RUN_ATTACH_NATIVE
 			     ? attach_native(broker, options, attachment, error)
-			     : attach_socket(broker, options, attachment, error);
+			     : attach_through_helper(broker, options, attachment, error);
 
 	if (result < 0)
 		log_error(TAG, "%s", error);
 	return result;
 }
 
-/* Fills in the rest of a socket's attachment. */
+/* Says to the guard first what it then makes. */
+static int make_vhost_user_path(struct supervisor *supervisor, struct attachment *attachment)
+{
+	char directory[SOCKET_DIRECTORY_PATH_SIZE] = "";
+	int result = socket_directory_choose(directory);
+
+	if (result == 0)
+		result = guard_watch_directory(&supervisor->guard, directory);
+	if (result == 0)
+		result = socket_directory_make(directory, attachment->vhost_user_path);
+	if (result < 0)
+		log_error(TAG, "can't make a directory for the vhost-user socket, %s: %s",
+			directory, strerror(-result));
+	return result;
+}
+
+/* Fills in the rest of the attachment, which its line has. */
 static int start_helper(struct supervisor *supervisor, const struct run_options *options,
 	struct attachment *attachment)
 {
@@ -90,7 +122,13 @@ static int start_helper(struct supervisor *supervisor, const struct run_options 
 	cleanup_fd int output = -1;
 	int result;
 
-	helper_arguments_make(options, &arguments);
+	if (attachment->attach == RUN_ATTACH_VHOST_USER) {
+		result = make_vhost_user_path(supervisor, attachment);
+		if (result < 0)
+			return result;
+	}
+	helper_arguments_make(options,
+		attachment->vhost_user_path[0] ? attachment->vhost_user_path : NULL, &arguments);
 	result = helper_process_start(
 		supervisor, &arguments, take_fd(&attachment->helper_socket), &output, error);
 	if (result == 0)
@@ -139,11 +177,16 @@ static int spawn_command(
 static int run_command(struct supervisor *supervisor, const struct run_options *options,
 	struct attachment *attachment)
 {
-	cleanup_free char **command = NULL;
-	int result = attachment_make_command(attachment, options->command, options->qemu, &command);
+	cleanup_free char **extended = NULL;
+	char **command = options->command;
+	int result = attachment_set_environment(attachment);
 
-	if (result == 0)
-		result = attachment_set_environment(attachment);
+	if (result == 0 && options->qemu) {
+		char error[QEMU_OPTIONS_ERROR_SIZE];
+
+		result = qemu_options_append(attachment, command, &extended, error);
+		command = extended;
+	}
 	if (result == 0)
 		result = spawn_command(supervisor, attachment, command);
 	attachment_close_fds(attachment);
@@ -196,7 +239,7 @@ static int run_children(struct supervisor *supervisor, vmnet_broker_t *broker,
 	cleanup_with(close_broker) vmnet_broker_t *held = broker;
 	int result = 0;
 
-	if (attachment->attach == RUN_ATTACH_SOCKET)
+	if (attachment->attach != RUN_ATTACH_NATIVE)
 		result = start_helper(supervisor, options, attachment);
 	if (supervisor->stop_signal)
 		return 128 + supervisor->stop_signal;
@@ -272,6 +315,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	log_set_verbose(options.verbose);
+	if (check_command(&options) < 0)
+		return EXIT_FAILURE;
 	exit_on_signals();
 	return run(&options);
 }

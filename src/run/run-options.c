@@ -11,6 +11,8 @@
 
 static const char *const attach_names[] = {
 	[RUN_ATTACH_SOCKET] = "socket",
+	[RUN_ATTACH_STREAM] = "stream",
+	[RUN_ATTACH_VHOST_USER] = "vhost-user",
 	[RUN_ATTACH_NATIVE] = "native",
 };
 static_assert(array_length(attach_names) == RUN_ATTACH_COUNT, "one name per attach kind");
@@ -86,14 +88,13 @@ static int parse_attach(void *context, const char *argument, char *error)
 {
 	struct run_options *options = context;
 
-	if (strcmp(argument, "stream") == 0 || strcmp(argument, "vhost-user") == 0)
-		return refuse(error, "is not available yet; use socket or native");
 	for (size_t i = 0; i < RUN_ATTACH_COUNT; i++)
 		if (strcmp(argument, attach_names[i]) == 0) {
 			options->attach = (enum run_attach)i;
+			options->attach_was_named = true;
 			return 0;
 		}
-	return refuse(error, "one of socket, native");
+	return refuse(error, "one of socket, stream, vhost-user, native");
 }
 
 static int parse_queues(void *context, const char *argument, char *error)
@@ -111,6 +112,24 @@ static int parse_stats_interval(void *context, const char *argument, char *error
 
 	if (text_to_uint32(argument, 1, INT_MAX, &options->stats_interval_s) < 0)
 		return refuse(error, "a whole number of seconds, at least 1, is needed");
+	return 0;
+}
+
+static int parse_enable_tso(void *context, const char *argument, char *error)
+{
+	((struct run_options *)context)->enable_tso = true;
+	return 0;
+}
+
+static int parse_enable_checksum_offload(void *context, const char *argument, char *error)
+{
+	((struct run_options *)context)->enable_checksum_offload = true;
+	return 0;
+}
+
+static int parse_vnet_hdr(void *context, const char *argument, char *error)
+{
+	((struct run_options *)context)->vnet_hdr = true;
 	return 0;
 }
 
@@ -143,14 +162,26 @@ static const struct option_entry table[] = {
 		parse_network},
 	{"operation-mode", 0, "MODE", "without --network: shared (default) or host",
 		parse_operation_mode},
-	{"attach", 0, "KIND", "socket (default): fd 4 is a datagram socket; native: a TAP",
+	{"attach", 0, "KIND",
+		"fd 4 is a datagram socket (socket, default), a stream or a TAP (native); or "
+		"vhost-user",
 		parse_attach},
-	{"queues", 0, "N", "with --attach native: N TAP queues, at fds 4 to 3+N", parse_queues},
+	{"queues", 0, "N", "with --attach native: N TAP queues, at fds 4 to 3+N; or of vhost-user",
+		parse_queues},
 	{"interface-id", 'i', "UUID", "the same id gets the same MAC and IPv4 address again",
 		parse_interface_id},
 	{"mac", 0, "MAC", "the VM's MAC address", parse_mac},
 	{"hostname", 0, "NAME", "the VM's name in the network's DNS", parse_hostname},
-	{"qemu", 0, NULL, "the command is QEMU: add its -netdev and -device options", parse_qemu},
+	{"enable-tso", 0, NULL, "with --enable-checksum-offload: sockets carry large frames whole",
+		parse_enable_tso},
+	{"enable-checksum-offload", 0, NULL,
+		"with --enable-tso: the VM completes checksums and may leave them out",
+		parse_enable_checksum_offload},
+	{"vnet-hdr", 0, NULL, "sockets carry a virtio-net header of 12 bytes before each frame",
+		parse_vnet_hdr},
+	{"qemu", 0, NULL,
+		"the command is QEMU: add its options; --attach is native then if not said",
+		parse_qemu},
 	{"stats-interval", 0, "SECONDS", "log vmnet-helper's counters this often",
 		parse_stats_interval},
 	{"verbose", 'v', NULL, "log more", parse_verbose},
@@ -161,22 +192,95 @@ static const struct option_entry table[] = {
 	{"end-address", 0, "ADDRESS", NULL, parse_unavailable},
 	{"subnet-mask", 0, "MASK", NULL, parse_unavailable},
 	{"enable-isolation", 0, NULL, NULL, parse_unavailable},
-	{"enable-tso", 0, NULL, NULL, parse_unavailable},
-	{"enable-checksum-offload", 0, NULL, NULL, parse_unavailable},
+};
+
+static bool has_queues(const struct run_options *options)
+{
+	return options->attach == RUN_ATTACH_NATIVE || options->attach == RUN_ATTACH_VHOST_USER;
+}
+
+static bool wants_offload(const struct run_options *options)
+{
+	return options->enable_tso || options->enable_checksum_offload || options->vnet_hdr;
+}
+
+static bool names_network_twice(const struct run_options *options)
+{
+	return options->network && options->operation_mode;
+}
+
+static bool queues_have_no_place(const struct run_options *options)
+{
+	return options->queues && !has_queues(options);
+}
+
+static bool nobody_counts(const struct run_options *options)
+{
+	return options->stats_interval_s && options->attach == RUN_ATTACH_NATIVE;
+}
+
+static bool offload_is_half(const struct run_options *options)
+{
+	return options->enable_tso != options->enable_checksum_offload;
+}
+
+static bool offload_is_double(const struct run_options *options)
+{
+	return options->vnet_hdr && options->enable_tso;
+}
+
+static bool offload_is_negotiated(const struct run_options *options)
+{
+	return wants_offload(options) && has_queues(options);
+}
+
+static bool offload_confuses_qemu(const struct run_options *options)
+{
+	return wants_offload(options) && options->qemu;
+}
+
+/* The first that holds is told. */
+static const struct {
+	bool (*holds)(const struct run_options *options);
+	const char *text;
+} conflicts[] = {
+	{names_network_twice, "option --network excludes --operation-mode: the network has its own "
+			      "mode; leave --operation-mode out"},
+	{offload_is_half, "options --enable-tso and --enable-checksum-offload need one another: "
+			  "give both or neither"},
+	{offload_is_double,
+		"option --vnet-hdr excludes --enable-tso and --enable-checksum-offload: "
+		"the header says what they would; leave them out"},
+	{offload_is_negotiated,
+		"options --enable-tso, --enable-checksum-offload and --vnet-hdr need --attach "
+		"socket or stream: with native and vhost-user the VM program negotiates offloads "
+		"by itself; leave them out"},
+	{offload_confuses_qemu, "options --enable-tso, --enable-checksum-offload and --vnet-hdr "
+				"exclude --qemu: over sockets QEMU takes finished frames only; use "
+				"--attach native or vhost-user for offloads"},
+	{queues_have_no_place, "option --queues needs --attach native or vhost-user: a socket has "
+			       "no queues"},
+	{nobody_counts, "option --stats-interval excludes --attach native: no helper runs that "
+			"could count; leave one of them out"},
 };
 
 static int check_conflicts(const struct run_options *options, char *error)
 {
-	if (options->network && options->operation_mode)
-		return refuse(error, "option --network excludes --operation-mode: the network has "
-				     "its own mode; leave --operation-mode out");
-	if (options->attach != RUN_ATTACH_NATIVE && options->queues)
-		return refuse(error, "option --queues needs --attach native: a socket has no "
-				     "queues");
-	if (options->attach == RUN_ATTACH_NATIVE && options->stats_interval_s)
-		return refuse(error, "option --stats-interval excludes --attach native: no helper "
-				     "runs that could count; leave one of them out");
+	for (size_t i = 0; i < array_length(conflicts); i++)
+		if (conflicts[i].holds(options))
+			return refuse(error, conflicts[i].text);
 	return 0;
+}
+
+/* docs/decisions/010-attach-for-qemu.md */
+static void choose_attach(struct run_options *options)
+{
+	if (options->attach_was_named || !options->qemu)
+		return;
+	if (options->stats_interval_s || wants_offload(options))
+		options->attach = RUN_ATTACH_STREAM;
+	else
+		options->attach = RUN_ATTACH_NATIVE;
 }
 
 int run_options_parse(int argc, char **argv, struct run_options *ret_options, char *error)
@@ -188,6 +292,7 @@ int run_options_parse(int argc, char **argv, struct run_options *ret_options, ch
 	result = options_parse(table, array_length(table), argc, argv, &options, error, &first);
 	if (result < 0)
 		return result;
+	choose_attach(&options);
 	result = check_conflicts(&options, error);
 	if (result < 0)
 		return result;

@@ -11,10 +11,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* How the command reaches its network. */
+/* How the command reaches its network. All but native have vmnet-helper at the other end. */
 enum run_attach {
-	RUN_ATTACH_SOCKET, /* a datagram socket with vmnet-helper at its other end */
-	RUN_ATTACH_NATIVE, /* the queues of a TAP */
+	RUN_ATTACH_SOCKET,     /* a datagram socket */
+	RUN_ATTACH_STREAM,     /* a stream socket, each frame behind its length */
+	RUN_ATTACH_VHOST_USER, /* the path of a vhost-user back-end's socket */
+	RUN_ATTACH_NATIVE,     /* the queues of a TAP */
 	RUN_ATTACH_COUNT,
 };
 
@@ -22,7 +24,10 @@ enum run_attach {
 
 /* Texts are those of argv. */
 struct run_options {
+	/* What was named; else socket, or with qemu the fastest kind that the other options allow.
+	 */
 	enum run_attach attach;
+	bool attach_was_named;
 	const char *network;        /* --network, or NULL */
 	const char *operation_mode; /* "shared" or "host", or NULL: not said */
 	const char *hostname;       /* or NULL */
@@ -32,6 +37,9 @@ struct run_options {
 	struct uuid interface_id;
 	uint32_t queues;           /* 1..RUN_QUEUES_MAX; 0: not said */
 	uint32_t stats_interval_s; /* 0: off */
+	bool enable_tso;           /* with enable_checksum_offload, or neither */
+	bool enable_checksum_offload;
+	bool vnet_hdr;
 	bool qemu;
 	bool verbose;
 	bool show_help;
@@ -49,7 +57,7 @@ int run_options_parse(int argc, char **argv, struct run_options *ret_options, ch
 /* The network to join: the named one, else the one of the operation mode, else "shared". */
 const char *run_options_network(const struct run_options *options);
 
-/* Number of TAP queues the command gets, at least 1. */
+/* Number of queues the command gets with native and vhost-user, at least 1. */
 uint32_t run_options_queues(const struct run_options *options);
 
 /* Usage and every option. */

@@ -77,6 +77,7 @@ static void test_environment_of_a_socket(void **state)
 	setenv("VMNET_QUEUES", "7", 1);
 	setenv("VMNET_VHOST_FDS", "9", 1);
 	setenv("VMNET_FD", "99", 1);
+	setenv("VMNET_VHOST_USER_SOCKET", "/old", 1);
 	assert_int_equal(attachment_set_environment(&attachment), 0);
 	assert_string_equal(getenv("VMNET_FD"), "4");
 	assert_string_equal(getenv("VMNET_MAC_ADDRESS"), "52:54:00:12:34:56");
@@ -86,6 +87,29 @@ static void test_environment_of_a_socket(void **state)
 	assert_string_equal(getenv("VMNET_MTU"), "1500");
 	assert_null(getenv("VMNET_QUEUES"));
 	assert_null(getenv("VMNET_VHOST_FDS"));
+	assert_null(getenv("VMNET_VHOST_USER_SOCKET"));
+	attachment.attach = RUN_ATTACH_STREAM;
+	setenv("VMNET_FD", "99", 1);
+	assert_int_equal(attachment_set_environment(&attachment), 0);
+	assert_string_equal(getenv("VMNET_FD"), "4");
+	assert_null(getenv("VMNET_QUEUES"));
+}
+
+static void test_environment_of_vhost_user(void **state)
+{
+	struct attachment attachment = make_attachment(RUN_ATTACH_VHOST_USER, 0, 9000);
+
+	attachment.vhost_user_queues = 2;
+	text_copy(attachment.vhost_user_path, sizeof(attachment.vhost_user_path), "/tmp/v/net");
+	setenv("VMNET_FD", "99", 1);
+	setenv("VMNET_VHOST_FDS", "9", 1);
+	assert_int_equal(attachment_set_environment(&attachment), 0);
+	assert_null(getenv("VMNET_FD"));
+	assert_null(getenv("VMNET_VHOST_FDS"));
+	assert_string_equal(getenv("VMNET_VHOST_USER_SOCKET"), "/tmp/v/net");
+	assert_string_equal(getenv("VMNET_QUEUES"), "2");
+	assert_string_equal(getenv("VMNET_MTU"), "9000");
+	assert_string_equal(getenv("VMNET_MAC_ADDRESS"), "52:54:00:12:34:56");
 }
 
 static void test_environment_of_a_tap(void **state)
@@ -103,63 +127,6 @@ static void test_environment_of_a_tap(void **state)
 	attachment.fds_count = attachment.vhosts_count = RUN_QUEUES_MAX;
 	assert_int_equal(attachment_set_environment(&attachment), 0);
 	assert_string_equal(getenv("VMNET_VHOST_FDS"), "12:13:14:15:16:17:18:19");
-}
-
-struct qemu_case {
-	enum run_attach attach;
-	size_t fds_count;
-	uint32_t mtu;
-	const char *netdev;
-	const char *device;
-};
-
-static const struct qemu_case qemu_cases[] = {
-	{RUN_ATTACH_SOCKET, 1, 1500, "dgram,id=vmnet0,local.type=fd,local.str=4",
-		"virtio-net-pci,netdev=vmnet0,mac=52:54:00:12:34:56"},
-	{RUN_ATTACH_SOCKET, 1, 9000, "dgram,id=vmnet0,local.type=fd,local.str=4",
-		"virtio-net-pci,netdev=vmnet0,mac=52:54:00:12:34:56,host_mtu=9000"},
-	{RUN_ATTACH_NATIVE, 1, 1500, "tap,id=vmnet0,fd=4,vhost=off",
-		"virtio-net-pci,netdev=vmnet0,mac=52:54:00:12:34:56"},
-	{RUN_ATTACH_NATIVE, 2, 1500, "tap,id=vmnet0,fds=4:5,vhost=off",
-		"virtio-net-pci,netdev=vmnet0,mac=52:54:00:12:34:56,mq=on,vectors=6"},
-	{RUN_ATTACH_NATIVE, 8, 65520, "tap,id=vmnet0,fds=4:5:6:7:8:9:10:11,vhost=off",
-		"virtio-net-pci,netdev=vmnet0,mac=52:54:00:12:34:56,mq=on,vectors=18,"
-		"host_mtu=65520"},
-};
-
-static void test_qemu_gets_its_options(void **state)
-{
-	char program[] = "qemu-system-x86_64";
-	char memory[] = "-m";
-	char *const command[] = {program, memory, NULL};
-
-	for (size_t i = 0; i < array_length(qemu_cases); i++) {
-		const struct qemu_case *expected = &qemu_cases[i];
-		struct attachment attachment =
-			make_attachment(expected->attach, expected->fds_count, expected->mtu);
-		cleanup_free char **made = NULL;
-
-		assert_int_equal(attachment_make_command(&attachment, command, true, &made), 0);
-		assert_ptr_equal(made[0], program);
-		assert_ptr_equal(made[1], memory);
-		assert_string_equal(made[2], "-netdev");
-		assert_string_equal(made[3], expected->netdev);
-		assert_string_equal(made[4], "-device");
-		assert_string_equal(made[5], expected->device);
-		assert_null(made[6]);
-	}
-}
-
-static void test_other_commands_stay_as_they_are(void **state)
-{
-	struct attachment attachment = make_attachment(RUN_ATTACH_NATIVE, 2, 1500);
-	char program[] = "vm";
-	char *const command[] = {program, NULL};
-	cleanup_free char **made = NULL;
-
-	assert_int_equal(attachment_make_command(&attachment, command, false, &made), 0);
-	assert_ptr_equal(made[0], program);
-	assert_null(made[1]);
 }
 
 static void test_done_closes_what_is_left(void **state)
@@ -186,9 +153,8 @@ int main(void)
 		cmocka_unit_test(test_line_is_read),
 		cmocka_unit_test(test_bad_lines_change_nothing),
 		cmocka_unit_test(test_environment_of_a_socket),
+		cmocka_unit_test(test_environment_of_vhost_user),
 		cmocka_unit_test(test_environment_of_a_tap),
-		cmocka_unit_test(test_qemu_gets_its_options),
-		cmocka_unit_test(test_other_commands_stay_as_they_are),
 		cmocka_unit_test(test_done_closes_what_is_left),
 	};
 

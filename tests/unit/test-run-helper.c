@@ -11,12 +11,13 @@
 
 #include <cmocka.h>
 
-static void assert_words(const struct run_options *options, const char *const *expected)
+static void assert_words(
+	const struct run_options *options, const char *vhost_user_path, const char *const *expected)
 {
 	struct helper_arguments arguments;
 	size_t i;
 
-	helper_arguments_make(options, &arguments);
+	helper_arguments_make(options, vhost_user_path, &arguments);
 	for (i = 0; expected[i]; i++) {
 		assert_non_null(arguments.words[i]);
 		assert_string_equal(arguments.words[i], expected[i]);
@@ -29,7 +30,7 @@ static void test_nothing_is_asked(void **state)
 	static const char *const expected[] = {"vmnet-helper", "--fd=3", NULL};
 	const struct run_options options = {0};
 
-	assert_words(&options, expected);
+	assert_words(&options, NULL, expected);
 }
 
 static void test_everything_is_passed_on(void **state)
@@ -49,7 +50,7 @@ static void test_everything_is_passed_on(void **state)
 		.verbose = true,
 	};
 
-	assert_words(&options, expected);
+	assert_words(&options, NULL, expected);
 }
 
 static void test_operation_mode_is_passed_on(void **state)
@@ -58,7 +59,42 @@ static void test_operation_mode_is_passed_on(void **state)
 		"vmnet-helper", "--fd=3", "--operation-mode", "host", NULL};
 	const struct run_options options = {.operation_mode = "host"};
 
-	assert_words(&options, expected);
+	assert_words(&options, NULL, expected);
+}
+
+static void test_offloads_are_passed_on(void **state)
+{
+	static const char *const tso[] = {
+		"vmnet-helper", "--fd=3", "--enable-tso", "--enable-checksum-offload", NULL};
+	static const char *const header[] = {"vmnet-helper", "--fd=3", "--vnet-hdr", NULL};
+
+	assert_words(&(const struct run_options){.attach = RUN_ATTACH_STREAM,
+			     .enable_tso = true,
+			     .enable_checksum_offload = true},
+		NULL, tso);
+	assert_words(&(const struct run_options){.vnet_hdr = true}, NULL, header);
+}
+
+/* As many words as there can be: none may be lost. */
+static void test_vhost_user_with_everything(void **state)
+{
+	static const char *const expected[] = {"vmnet-helper", "--vhost-user", "/tmp/v/net",
+		"--queues", "8", "--network", "blue", "--interface-id",
+		"00000000-0000-0000-0000-000000000000", "--mac", "52:54:00:00:00:01", "--hostname",
+		"vm", "--stats-interval", "4294967295", "--verbose", NULL};
+	const struct run_options options = {
+		.attach = RUN_ATTACH_VHOST_USER,
+		.queues = 8,
+		.network = "blue",
+		.has_interface_id = true,
+		.has_mac = true,
+		.mac = {{0x52, 0x54, 0, 0, 0, 1}},
+		.hostname = "vm",
+		.stats_interval_s = UINT32_MAX,
+		.verbose = true,
+	};
+
+	assert_words(&options, "/tmp/v/net", expected);
 }
 
 /* What a helper that is a script of the shell's comes to; in a process of its own, since it is
@@ -169,6 +205,8 @@ int main(void)
 		cmocka_unit_test(test_nothing_is_asked),
 		cmocka_unit_test(test_everything_is_passed_on),
 		cmocka_unit_test(test_operation_mode_is_passed_on),
+		cmocka_unit_test(test_offloads_are_passed_on),
+		cmocka_unit_test(test_vhost_user_with_everything),
 		cmocka_unit_test(test_line_in_pieces),
 		cmocka_unit_test(test_helper_that_fails),
 		cmocka_unit_test(test_helper_that_closes_its_output_first),

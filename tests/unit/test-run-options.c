@@ -81,6 +81,40 @@ static void test_interface_id_and_statistics(void **state)
 	assert_string_equal(run_options_network(&options), "host");
 }
 
+static void test_attach_kinds(void **state)
+{
+	assert_int_equal(parse_words("--attach", "stream", "--stats-interval", "9"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_STREAM);
+	assert_int_equal(parse_words("--attach", "vhost-user", "--queues", "4"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_VHOST_USER);
+	assert_int_equal(run_options_queues(&options), 4);
+	assert_int_equal(parse_words("--attach=socket", "--qemu"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_SOCKET);
+}
+
+static void test_attach_of_qemu(void **state)
+{
+	assert_int_equal(parse_words("--qemu", "qemu"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_NATIVE);
+	assert_int_equal(parse_words("--qemu", "--queues", "2", "qemu"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_NATIVE);
+	assert_int_equal(parse_words("--stats-interval", "1", "--qemu", "qemu"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_STREAM);
+	assert_int_equal(parse_words("qemu", "--qemu"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_SOCKET);
+}
+
+static void test_offloads(void **state)
+{
+	assert_int_equal(parse_words("--enable-tso", "--enable-checksum-offload"), 0);
+	assert_true(options.enable_tso);
+	assert_true(options.enable_checksum_offload);
+	assert_false(options.vnet_hdr);
+	assert_int_equal(parse_words("--vnet-hdr", "--attach", "stream"), 0);
+	assert_true(options.vnet_hdr);
+	assert_false(options.enable_tso);
+}
+
 /* Whatever stands behind the first word that is no option belongs to the command. */
 static void test_command(void **state)
 {
@@ -108,7 +142,7 @@ static void test_no_command(void **state)
 }
 
 struct refusal {
-	const char *words[6];
+	const char *words[8];
 	const char *named; /* the error names it */
 	const char *said;  /* and says this */
 };
@@ -119,12 +153,20 @@ static const struct refusal refusals[] = {
 	{{"--end-address", "192.168.1.9"}, "--end-address", "is not available yet"},
 	{{"--subnet-mask", "255.255.255.0"}, "--subnet-mask", "is not available yet"},
 	{{"--enable-isolation"}, "--enable-isolation", "is not available yet"},
-	{{"--enable-tso"}, "--enable-tso", "is not available yet"},
-	{{"--enable-checksum-offload"}, "--enable-checksum-offload", "is not available yet"},
 	{{"--operation-mode", "bridged"}, "--operation-mode bridged", "is not available yet"},
-	{{"--attach", "stream"}, "--attach stream", "is not available yet"},
-	{{"--attach", "vhost-user"}, "--attach vhost-user", "is not available yet"},
-	{{"--attach", "Native"}, "--attach Native", "one of socket, native"},
+	{{"--attach", "Native"}, "--attach Native", "one of socket, stream, vhost-user, native"},
+	{{"--attach", "vhost"}, "--attach vhost", "one of socket, stream, vhost-user, native"},
+	{{"--enable-tso"}, "--enable-tso", "both or neither"},
+	{{"--enable-checksum-offload"}, "--enable-checksum-offload", "both or neither"},
+	{{"--enable-tso", "--enable-checksum-offload", "--vnet-hdr"}, "--vnet-hdr",
+		"leave them out"},
+	{{"--attach", "native", "--vnet-hdr"}, "--vnet-hdr", "leave them out"},
+	{{"--attach", "vhost-user", "--vnet-hdr"}, "--vnet-hdr", "leave them out"},
+	{{"--attach", "vhost-user", "--enable-tso", "--enable-checksum-offload"}, "--enable-tso",
+		"leave them out"},
+	{{"--qemu", "--vnet-hdr"}, "--qemu", "--attach native or vhost-user for offloads"},
+	{{"--qemu", "--attach", "stream", "--enable-tso", "--enable-checksum-offload"}, "--qemu",
+		"--attach native or vhost-user for offloads"},
 	{{"--operation-mode", "nat"}, "--operation-mode nat", "one of shared, host"},
 	{{"--operation-mode", ""}, "--operation-mode", "one of shared, host"},
 	{{"--network", "a/b"}, "--network a/b", "letters"},
@@ -141,7 +183,8 @@ static const struct refusal refusals[] = {
 	{{"--stats-interval", "1.5"}, "--stats-interval 1.5", "seconds"},
 	{{"--network", "a", "--operation-mode", "host"}, "--operation-mode", "leave"},
 	{{"--operation-mode", "shared", "--network", "a"}, "--network", "leave"},
-	{{"--queues", "2"}, "--queues", "--attach native"},
+	{{"--queues", "2"}, "--queues", "--attach native or vhost-user"},
+	{{"--queues", "1", "--attach", "stream"}, "--queues", "--attach native or vhost-user"},
 	{{"--attach", "native", "--stats-interval", "1"}, "--stats-interval", "leave"},
 	{{"--fd", "3"}, "--fd", "--help"},
 	{{"--socket", "/tmp/x"}, "--socket", "--help"},
@@ -157,6 +200,7 @@ static void test_refusals(void **state)
 		assert_non_null(strstr(error, refusal->named));
 		assert_non_null(strstr(error, refusal->said));
 		assert_null(strchr(error, '\n'));
+		assert_true(strlen(error) < sizeof(error) - 1);
 	}
 }
 
@@ -164,7 +208,8 @@ static void test_help_names_what_there_is(void **state)
 {
 	static const char *const shown[] = {"--network", "--operation-mode", "--attach", "--queues",
 		"--interface-id", "--mac", "--hostname", "--qemu", "--stats-interval", "--verbose",
-		"--version", "--help"};
+		"--version", "--help", "--enable-tso", "--enable-checksum-offload", "--vnet-hdr",
+		"vhost-user"};
 	cleanup_free char *text = NULL;
 	size_t size;
 	FILE *file = open_memstream(&text, &size);
@@ -174,7 +219,7 @@ static void test_help_names_what_there_is(void **state)
 	fclose(file);
 	for (size_t i = 0; i < array_length(shown); i++)
 		assert_non_null(strstr(text, shown[i]));
-	assert_null(strstr(text, "--enable-tso"));
+	assert_null(strstr(text, "--start-address"));
 }
 
 int main(void)
@@ -183,6 +228,9 @@ int main(void)
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_every_option),
 		cmocka_unit_test(test_interface_id_and_statistics),
+		cmocka_unit_test(test_attach_kinds),
+		cmocka_unit_test(test_attach_of_qemu),
+		cmocka_unit_test(test_offloads),
 		cmocka_unit_test(test_command),
 		cmocka_unit_test(test_no_command),
 		cmocka_unit_test(test_refusals),
