@@ -38,6 +38,7 @@ MODULES = ("virtio_pci", "virtio_net")
 LAYOUT = 1  # another number for another way to pack the same files, so that no old kit is taken for a new one
 PROBE_MARKER = "vmnet-guest-probe"
 KVM_PROBE_S = 8
+INSTALLED_EMULATOR = ("qemu-system-x86_64",)
 
 # Chosen by the CPU time of a boot to the first command under TCG, least of five: 3.1 s with qemu64 and no arguments,
 # 2.8 s without the kernel's self-tests of its ciphers and its CPU mitigations, 2.4 s with rodata=off on top. -cpu max
@@ -212,7 +213,8 @@ class Archive:
         return b"".join(self.parts)
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
+    """What the command prints; KitError, with what it complained about, when it fails."""
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
     except FileNotFoundError:
@@ -229,7 +231,7 @@ def _program(name: str) -> Path:
 
 
 def _shared_libraries(program: Path) -> list[str]:
-    return re.findall(r"(/\S+) \(0x", _output("ldd", str(program)))
+    return re.findall(r"(/\S+) \(0x", output("ldd", str(program)))
 
 
 def _modules_in_order(tree: Path, wanted: Sequence[str]) -> dict[str, Path]:
@@ -268,7 +270,7 @@ def _make_initramfs(module_tree: Path) -> bytes:
             archive.file(library.lstrip("/"), Path(library).read_bytes(), executable=True)
     busybox = _program("busybox")
     archive.file("bin/busybox", busybox.read_bytes(), executable=True)
-    for applet in _output(str(busybox), "--list").split():
+    for applet in output(str(busybox), "--list").split():
         if applet != "busybox":
             archive.link(f"bin/{applet}", "busybox")
     modules = _modules_in_order(module_tree, MODULES)
@@ -283,21 +285,22 @@ def _make_initramfs(module_tree: Path) -> bytes:
 
 def _kernel_package() -> tuple[str, str]:
     """Name and version of the package that has the kernel itself."""
-    depends = re.search(r"Depends: (linux-image-\S+)", _output("apt-cache", "depends", KERNEL_PACKAGE))
+    depends = re.search(r"Depends: (linux-image-\S+)", output("apt-cache", "depends", KERNEL_PACKAGE))
     if not depends:
         raise KitError(f"apt doesn't know {KERNEL_PACKAGE}: is this machine online, and Debian 12?")
-    version = re.search(r"^Version: (\S+)", _output("apt-cache", "show", "--no-all-versions", depends[1]), re.M)
+    version = re.search(r"^Version: (\S+)", output("apt-cache", "show", "--no-all-versions", depends[1]), re.M)
     return depends[1], version[1] if version else ""
 
 
 def _key(kernel: str, version: str) -> str:
-    installed = _output("dpkg-query", "-W", "-f", "${Package} ${Version}\n", *GUEST_PACKAGES)
+    installed = output("dpkg-query", "-W", "-f", "${Package} ${Version}\n", *GUEST_PACKAGES)
     parts = (LAYOUT, kernel, version, installed, MODULES, GUEST_SCRIPTS, GUEST_FILES)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _locked(directory: Path, progress: Progress) -> Iterator[None]:
+def locked(directory: Path, progress: Progress) -> Iterator[None]:
+    """Makes directory, and lets one process at a time work in it."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "lock", "w") as lock:
         try:
@@ -323,7 +326,7 @@ def _make(directory: Path, kernel: str, version: str, progress: Progress) -> Non
         packages = list(work.glob("*.deb"))
         if download.returncode or not packages:
             raise KitError(f"apt-get download {kernel} failed; is this machine online?\n{download.stderr.strip()}")
-        _output("dpkg-deb", "-x", str(packages[0]), str(work / "tree"))
+        output("dpkg-deb", "-x", str(packages[0]), str(work / "tree"))
         progress("packing the initramfs")
         kit = work / "kit"
         kit.mkdir()
@@ -366,7 +369,7 @@ def _find_or_make(cache: Path, progress: Progress) -> Path:
 def build(progress: Progress | None = None, cache: Path = CACHE) -> Kit:
     """The kit for the versions installed now, made if it isn't there. VMNET_ACCEL=kvm or tcg skips the KVM probe."""
     progress = progress or (lambda text: print(f"guest kit: {text}", file=sys.stderr, flush=True))
-    with _locked(cache, progress):
+    with locked(cache, progress):
         try:
             directory = _find_or_make(cache, progress)
         except KitError:
@@ -394,12 +397,14 @@ def _arguments(hostname: str, dhcp: bool) -> str:
     return f"vmnet.hostname={hostname} vmnet.dhcp={'on' if dhcp else 'off'}"
 
 
-def _base_command(kit: Kit, arguments: str, memory_mb: int = 256) -> list[str]:
+def _base_command(
+    kit: Kit, arguments: str, memory_mb: int = 256, emulator: Sequence[str] = INSTALLED_EMULATOR
+) -> list[str]:
     accelerator, cpu = ["-accel", "tcg"], TCG_CPU
     if kit.accelerator == "kvm":
         accelerator, cpu = ["-accel", "kvm", *accelerator], "max"  # TCG for a user who may not open /dev/kvm
     return [
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        *emulator, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
         "-machine", "pc", *accelerator, "-cpu", cpu, "-smp", "1", "-m", str(memory_mb),
         "-kernel", str(kit.kernel), "-initrd", str(kit.initramfs),
         "-append", f"{KERNEL_ARGUMENTS} {arguments}",
@@ -415,15 +420,16 @@ def qemu_command(
     hostname: str | None = None,
     dhcp: bool = True,
     memory_mb: int = 256,
+    emulator: Sequence[str] = INSTALLED_EMULATOR,
 ) -> list[str]:
-    """The guest's command line, extra at its end, without a network device.
+    """The guest's command line, extra at its end, without a network device. emulator: its first words, see qemukit.
 
     The console's directory must be writable for the user who runs it, and its path short (a unix socket's limit is 107
     bytes). hostname is sent by DHCP and is the guest's own name; name when not given.
     """
     console = os.fspath(console_path)
     return [
-        *_base_command(kit, _arguments(hostname or name, dhcp), memory_mb),
+        *_base_command(kit, _arguments(hostname or name, dhcp), memory_mb, emulator),
         "-name", name,
         "-serial", f"file:{console}.log",
         "-chardev", f"socket,id=console,path={console},server=on,wait=off",

@@ -10,11 +10,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import guestkit
+from . import guestkit, qemukit
 from .broker import MEMBER, Broker
 from .lab import all_pids, children_of, command_line, is_running, process_name, read_proc, wait_for
 
-ATTACH = {"native": ("--attach", "native"), "socket": ("--attach", "socket")}
+ATTACH = {
+    "socket": ("--attach", "socket"),
+    "stream": ("--attach", "stream"),
+    "vhost-user": ("--attach", "vhost-user"),
+    "native": ("--attach", "native"),
+    "native with 2 queues": ("--attach", "native", "--queues", "2"),
+    "of QEMU's own": (),
+}
+
+# What --qemu would write, for a shell.
+BY_HAND = {
+    "socket": "-netdev dgram,id=n0,local.type=fd,local.str=4",
+    "stream": "-netdev stream,id=n0,server=off,addr.type=fd,addr.str=4",
+    "vhost-user": "-object memory-backend-memfd,id=m0,size=256M,share=on -machine memory-backend=m0 "
+    "-chardev socket,id=c0,path=$VMNET_VHOST_USER_SOCKET -netdev vhost-user,id=n0,chardev=c0",
+    "native": "-netdev tap,id=n0,fd=4",
+}
 
 
 class VM:
@@ -22,6 +38,7 @@ class VM:
 
     shell: the command is `sh -c 'qemu ... & wait'`, so that QEMU is a grandchild (its options are given by hand then).
     path: vmnet-helper --socket PATH and QEMU are started side by side, without vmnet-client.
+    options: more of them for vmnet-client.
     """
 
     def __init__(
@@ -35,6 +52,8 @@ class VM:
         network: str = "shared",
         shell: bool = False,
         path: bool = False,
+        options: Sequence[str] = (),
+        emulator: qemukit.Emulator = qemukit.INSTALLED,
     ) -> None:
         self.name = name
         self.attach = attach
@@ -45,13 +64,16 @@ class VM:
         self.console = self.directory / "console"
         self.environment = {"VMNET_BROKER_SOCKET": str(broker.socket_path)}
         self._bin_dir = bin_dir
-        qemu = guestkit.qemu_command(kit, name, self.console, hostname=name)
+        qemu = guestkit.qemu_command(kit, name, self.console, hostname=name, emulator=emulator.command)
         if path:
             self.process, self.line = self._start_on_path(qemu, network)
         else:
             command = self._shell_command(qemu) if shell else qemu
-            options = ["--network", network, "--hostname", name, *ATTACH[attach], *([] if shell else ["--qemu"])]
-            self.process = self._popen([bin_dir / "vmnet-client", *options, "--", *command])
+            network_options = ["--network", network, "--hostname", name]
+            attach_options = [*ATTACH[attach], *([] if shell else ["--qemu"])]
+            self.process = self._popen(
+                [bin_dir / "vmnet-client", *network_options, *attach_options, *options, "--", *command]
+            )
             self.line = self._read_line(self.process)
         self.guest = guestkit.Guest(self.console, self.process)
 
@@ -67,9 +89,8 @@ class VM:
         return json.loads(text)
 
     def _shell_command(self, qemu: list[str]) -> list[str]:
-        net = {"native": "tap,id=n0,fd=4", "socket": "dgram,id=n0,local.type=fd,local.str=4"}[self.attach]
-        device = f"-netdev {net} -device virtio-net-pci,netdev=n0,mac=$VMNET_MAC_ADDRESS"
-        return ["sh", "-c", f"{shlex.join(qemu)} {device} & wait"]
+        device = "-device virtio-net-pci,netdev=n0,mac=$VMNET_MAC_ADDRESS"
+        return ["sh", "-c", f"{shlex.join(qemu)} {BY_HAND[self.attach]} {device} & wait"]
 
     def _start_on_path(self, qemu: list[str], network: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:
         path, own = self.directory / "net", self.directory / "net-vm"
@@ -98,7 +119,7 @@ class VM:
         return self.log_path.read_text() + self.guest.log()
 
     def pids(self) -> dict[str, int]:
-        """Its processes by name: client, helper (socket only), qemu."""
+        """Its processes by name: client, helper (not of native), qemu."""
         names = {"vmnet-client": "client", "vmnet-helper": "helper"}
         found = {}
         for pid in self.broker.namespace.pids():
