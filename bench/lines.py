@@ -18,7 +18,7 @@ from typing import Any
 from lib.broker import MEMBER
 from lib.lab import Namespace, wait_for
 
-from .place import PREFIX, Place, Unavailable
+from .place import LOOPBACK, PREFIX, Place, Unavailable
 
 VM_LINK = "eth0"
 KINDS = {"datagram": socket.SOCK_DGRAM, "stream": socket.SOCK_STREAM}
@@ -34,7 +34,8 @@ class Line:
     name: str
     namespace: Namespace
     address: str  # the VM's
-    target: str  # the host's, with an iperf3 server
+    target: str  # the host's, with an iperf3 server at this port
+    port: int
     mtu: int
     pids: list[int] = field(default_factory=list)
     vm_pids: list[int] = field(default_factory=list)  # what plays the VM
@@ -59,6 +60,12 @@ def _set_up(vm: Namespace, address: str, mtu: int, mac: str | None = None) -> No
         vm.ip("link", "set", VM_LINK, "address", mac)
     vm.ip("link", "set", VM_LINK, "mtu", str(mtu), "up")
     vm.ip("address", "add", f"{address}/{PREFIX}", "dev", VM_LINK)
+
+
+def _line(place: Place, name: str, vm: Namespace, address: str, mtu: int, *pids: list[int], **more: Any) -> Line:
+    """A line to the host's address on the network."""
+    gateway = place.gateway(mtu)
+    return Line(name, vm, address, gateway, place.start_server(gateway), mtu, *pids, **more)
 
 
 @contextlib.contextmanager
@@ -164,9 +171,7 @@ def helper_line(
         )
         address = attached.line["vmnet_ipv4_address"]
         _set_up(vm, address, mtu, attached.line["vmnet_mac_address"])
-        yield Line(
-            name, vm, address, place.gateway(mtu), mtu, [attached.process.pid], [vm_process.pid], attached.stats
-        )
+        yield _line(place, name, vm, address, mtu, [attached.process.pid], [vm_process.pid], stats=attached.stats)
 
 
 @contextlib.contextmanager
@@ -197,7 +202,7 @@ def one_frame_line(place: Place, name: str, *, mtu: int = 1500, flood: int = 0) 
             vm_process = stack.enter_context(simulator(place, vm, pair[0], mode="plain", mtu=mtu))
             vm.ip("link", "set", VM_LINK, "up")
         _set_up(vms[0], address, mtu)
-        yield Line(name, vms[0], address, place.gateway(mtu), mtu, [process.pid], [vm_process.pid])
+        yield _line(place, name, vms[0], address, mtu, [process.pid], [vm_process.pid])
 
 
 @contextlib.contextmanager
@@ -211,7 +216,7 @@ def veth_line(place: Place, name: str, *, mtu: int = 1500, offloads: bool = True
     if not offloads:
         for namespace, one in ((vm, VM_LINK), (place.host, link)):
             namespace.run(["ethtool", "-K", one, "tso", "off", "gso", "off", "gro", "off", "tx", "off"])
-    yield Line(name, vm, address, place.gateway(mtu), mtu)
+    yield _line(place, name, vm, address, mtu)
     place.host.ip("link", "delete", link)
 
 
@@ -237,7 +242,7 @@ def vde_line(place: Place, name: str) -> Iterator[Line]:
             wait_for(lambda: f" {link}:" in namespace.ip("link"), 5, f"vde_plug2tap's {link}")  # noqa: B023
         place.join(mtu, tap)
         _set_up(vm, address, mtu)
-        yield Line(name, vm, address, place.gateway(mtu), mtu, [switch.pid, plugs[0].pid], [plugs[1].pid])
+        yield _line(place, name, vm, address, mtu, [switch.pid, plugs[0].pid], [plugs[1].pid])
 
 
 @contextlib.contextmanager
@@ -269,6 +274,7 @@ def passt_line(place: Place, name: str, *, mtu: int = 1500) -> Iterator[Line]:
         vm = place.namespace()
         with simulator(place, vm, vm_socket, mode="plain", mtu=mtu) as vm_process:
             _set_up(vm, "198.51.100.2", mtu)
-            yield Line(name, vm, "198.51.100.2", "198.51.100.1", mtu, [process.pid], [vm_process.pid])
+            port = place.start_server(LOOPBACK)
+            yield Line(name, vm, "198.51.100.2", "198.51.100.1", port, mtu, [process.pid], [vm_process.pid])
 
 

@@ -33,28 +33,31 @@ def cpu_seconds(pids: list[int]) -> float:
     return sum(time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED) for pid in pids)
 
 
-def _iperf3(line: Line, arguments: list[str], seconds: float, target: str | None) -> dict[str, Any]:
-    """A server that is still at its last test says so, for a moment."""
+def _iperf3(line: Line, arguments: list[str], seconds: float) -> dict[str, Any]:
+    """A server that is still at its last test says so, for a moment. iperf3 may fail with status 0."""
 
     def try_once() -> dict[str, Any] | None:
-        command = ["iperf3", "-J", "-t", f"{seconds:g}", *arguments, "-c", target or line.target]
+        command = ["iperf3", "-J", "-t", f"{seconds:g}", *arguments, "-p", str(line.port), "-c", line.target]
         try:
-            return json.loads(line.run(command, timeout=seconds + 30))
-        except CommandError as error:
-            if "server is busy" in str(error):
-                return None
-            raise
+            result = json.loads(line.run(command, timeout=seconds + 10))
+        except CommandError as failure:
+            result = {"error": str(failure)}
+        if "server is busy" in result.get("error", ""):
+            return None
+        if "error" in result:
+            raise CommandError(f"{line.name}: {result['error']}")
+        return result
 
     return wait_for(try_once, 10, f"{line.name}: iperf3's server")
 
 
 def throughput(
-    line: Line, seconds: float, *, reverse: bool, target: str | None = None, pids: list[int] | None = None
+    line: Line, seconds: float, *, reverse: bool, pids: list[int] | None = None
 ) -> Figures:
     """One TCP stream, VM->host or (reverse) host->VM; CPU time of the forwarding processes for each GB received."""
     pids = line.pids if pids is None else pids
     before = cpu_seconds(pids)
-    result = _iperf3(line, ["-R"] if reverse else [], seconds, target)
+    result = _iperf3(line, ["-R"] if reverse else [], seconds)
     used = cpu_seconds(pids) - before
     received = result["end"]["sum_received"]
     if not received["bytes"]:

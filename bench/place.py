@@ -17,6 +17,7 @@ PREFIX = 24
 NETWORKS = {1500: ("small", "192.168.101"), 65520: ("large", "192.168.102")}
 LOOPBACK = "127.0.0.1"  # where passt and QEMU's user network take a guest's connections to the gateway
 FIRST_FOREIGN_HOST = 240  # above what dnsmasq leases out
+FIRST_PORT = 5201
 
 
 class Unavailable(Exception):
@@ -34,11 +35,15 @@ class Place:
         self.options = options
         self._numbers = itertools.count()
         self._hosts = itertools.count(FIRST_FOREIGN_HOST)
+        self._ports = itertools.count(FIRST_PORT)
         self._connections: dict[int, Varlink] = {}
         self._kit: guestkit.Kit | None = None
         self._stack = contextlib.ExitStack()
         self.broker = Broker(lab, bin_dir, networks={name: _config(mtu) for mtu, (name, _) in NETWORKS.items()})
-        self.host.start_iperf3(LOOPBACK)
+        # Hosts differ in whether something has loaded br_netfilter; each frame costs more where it has been.
+        for table in ("iptables", "ip6tables", "arptables"):
+            if Path(f"/proc/sys/net/bridge/bridge-nf-call-{table}").exists():
+                self.host.sysctl(f"net/bridge/bridge-nf-call-{table}", 0)
 
     def __enter__(self) -> Place:
         return self
@@ -63,8 +68,17 @@ class Place:
             wait_for(lambda: self._link_mtu(name) is not None, 10, f"the bridge of network {name}")
             if self._link_mtu(name) != mtu:
                 raise Unavailable(f"the broker made network {name} with MTU {self._link_mtu(name)} and not {mtu}")
-            self.host.start_iperf3(self.gateway(mtu))
         return name
+
+    def start_server(self, address: str, namespace: Namespace | None = None) -> int:
+        """An iperf3 server for one line alone, so that a test that hangs spoils no other's; its port."""
+        port = next(self._ports)
+        log_path = self.lab.directory / f"iperf3-{port}.log"
+        command = ["iperf3", "-s", "--forceflush", "-B", address, "-p", str(port)]
+        with open(log_path, "w") as log:
+            (namespace or self.host).popen(command, stdout=log, stderr=log)
+        wait_for(lambda: "Server listening" in log_path.read_text(), 10, f"iperf3 at {address} port {port}")
+        return port
 
     def gateway(self, mtu: int) -> str:
         """The host's address on the network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from .measure import Figures
 from .place import Place, Unavailable
 from .stats import Sample
 
-FAILURES = (CommandError, GuestError, TimeoutError, RuntimeError, OSError)
+FAILURES = (CommandError, GuestError, RuntimeError, OSError, subprocess.SubprocessError)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
 #include "base/options.h"
 #include "base/text.h"
 #include "endpoint.h"
+#include "guest-gro.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -151,7 +152,9 @@ static int pump_to_tap(const struct simulator *simulator)
 	while (!error) {
 		stall_when_due(simulator, &next_stall);
 		error = endpoint_read(&simulator->socket, &burst);
-		if (!error)
+		if (!error && simulator->mode == MODE_PLAIN)
+			error = guest_gro_write(&simulator->tap, &burst);
+		else if (!error)
 			error = endpoint_write(&simulator->tap, &burst);
 	}
 	burst_done(&burst);
