@@ -62,13 +62,23 @@ int endpoint_open_tap(const char *name, bool has_offloads, struct endpoint *ret_
 	return 0;
 }
 
-int endpoint_from_socket(int fd, bool has_header, struct endpoint *ret_endpoint)
+static int endpoint_from_tap(int fd, struct endpoint *ret_endpoint)
+{
+	const int header_size = HEADER_SIZE;
+
+	if (ioctl(fd, TUNSETVNETHDRSZ, &header_size) < 0)
+		return -errno;
+	*ret_endpoint = (struct endpoint){.fd = fd, .kind = ENDPOINT_TAP, .has_header = true};
+	return 0;
+}
+
+int endpoint_from_fd(int fd, bool has_header, struct endpoint *ret_endpoint)
 {
 	int type;
 	socklen_t size = sizeof(type);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-		return -errno;
+		return errno == ENOTSOCK ? endpoint_from_tap(fd, ret_endpoint) : -errno;
 	if (type != SOCK_DGRAM && type != SOCK_SEQPACKET && type != SOCK_STREAM)
 		return -EPROTOTYPE;
 	*ret_endpoint = (struct endpoint){

@@ -65,8 +65,11 @@ void burst_done(struct burst *burst);
  */
 int endpoint_open_tap(const char *name, bool has_offloads, struct endpoint *ret_endpoint);
 
-/* Takes over fd, a connected socket of AF_UNIX. -EPROTOTYPE for a type that carries no frames. */
-int endpoint_from_socket(int fd, bool has_header, struct endpoint *ret_endpoint);
+/*
+ * Takes over fd: a connected socket of AF_UNIX, whose frames stand behind a header if has_header
+ * says so, or a TAP with IFF_VNET_HDR. -EPROTOTYPE for a socket that carries no frames.
+ */
+int endpoint_from_fd(int fd, bool has_header, struct endpoint *ret_endpoint);
 
 /*
  * Waits until at least one frame is there, then takes what is there. Frames longer than the burst's

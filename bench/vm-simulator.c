@@ -169,7 +169,7 @@ static int run(struct simulator *simulator)
 
 	if (error)
 		return error;
-	error = endpoint_from_socket(
+	error = endpoint_from_fd(
 		(int)simulator->fd, simulator->mode == MODE_VNET_HDR, &simulator->socket);
 	if (error)
 		return error;
