@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from . import measure
-from .lines import Helper, helper_line, one_frame_line, passt_line, vde_line, veth_line
+from . import measure, raw
+from .cables import Helper, helper_cable, native_cable, one_frame_cable
+from .lines import cable_line, passt_line, vde_line, veth_line
 from .runner import Case, Entry, Measure
 
-BOTH_WAYS = (Measure("VM->host", measure.vm_to_host), Measure("host->VM", measure.host_to_vm))
+TO_HOST, TO_VM = "VM->host", "host->VM"
+BOTH_WAYS = (Measure(TO_HOST, measure.vm_to_host), Measure(TO_VM, measure.host_to_vm))
+Helpers = tuple[Helper, ...]
 
 
 def _entry(name: str, make: Callable[..., Any], **options: Any) -> Entry:
     return Entry(name, lambda place: make(place, name, **options))
 
 
-def _helpers(helpers: tuple[Helper, ...], what: str, **options: Any) -> list[Entry]:
-    return [_entry(f"{helper.label} {what}", helper_line, helper=helper, **options) for helper in helpers]
+def _helpers(helpers: Helpers, what: str, make: Callable[..., Any] = cable_line, **options: Any) -> list[Entry]:
+    return [_entry(f"{helper.label} {what}", make, cable=helper_cable, helper=helper, **options) for helper in helpers]
 
 
-def small_frames(helpers: tuple[Helper, ...]) -> Case:
+def small_frames(helpers: Helpers) -> Case:
     """A VM that knows nothing but frames of 1500 bytes."""
     entries = [
         _entry("veth", veth_line),
-        _entry("one-frame forwarder", one_frame_line),
+        _entry("veth without offloads", veth_line, offloads=False),
+        _entry("one-frame forwarder", cable_line, cable=one_frame_cable),
+        _entry("one-frame, flooding 3 more VMs", cable_line, cable=one_frame_cable, flood=3),
         *_helpers(helpers, "datagram", kind="datagram"),
         *_helpers(helpers, "stream", kind="stream"),
         *_helpers(helpers, "datagram, small buffers", kind="datagram", small_buffers=True),
@@ -32,8 +38,63 @@ def small_frames(helpers: tuple[Helper, ...]) -> Case:
         _entry("passt stream", passt_line),
         _entry("vde_switch", vde_line),
     ]
-    return Case("small frames", "Simulator, frames of 1500 bytes", tuple(entries), BOTH_WAYS)
+    return Case("small frames", "Simulated VM, MTU 1500", tuple(entries), BOTH_WAYS)
 
 
-def all_cases(helpers: tuple[Helper, ...]) -> list[Case]:
-    return [small_frames(helpers)]
+def large_frames(helpers: Helpers) -> Case:
+    """A VM that hands over frames of 64 KiB, on a network whose MTU is that large too."""
+    mtu = 65520
+    entries = [_entry("veth", veth_line, mtu=mtu), _entry("passt stream", passt_line, mtu=mtu)]
+    for kind in ("datagram", "stream"):
+        entries += _helpers(helpers, kind, kind=kind, mode="raw", mtu=mtu)
+        entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr", mtu=mtu)
+        entries += _helpers(helpers, f"{kind}, small buffers", kind=kind, mode="raw", mtu=mtu, small_buffers=True)
+    return Case("large frames", "Simulated VM with offloads, MTU 65520", tuple(entries), BOTH_WAYS)
+
+
+def offloads(helpers: Helpers) -> Case:
+    """Large frames on a network of the usual MTU: the header says how they are to be cut."""
+    entries = [_entry("veth", veth_line)]
+    for kind in ("datagram", "stream"):
+        entries += _helpers(helpers, f"{kind}, offloads", kind=kind, mode="raw")
+        entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr")
+    return Case("offloads", "Simulated VM with offloads, MTU 1500", tuple(entries), BOTH_WAYS)
+
+
+def raw_frames(helpers: Helpers, size: int, protocol: str) -> Case:
+    """No TCP at the VM's end: how many frames a cable carries."""
+    options = {"make": raw.raw_line, "sends_to_vm": True}
+    entries = [
+        _entry("one-frame forwarder", raw.raw_line, cable=one_frame_cable, sends_to_vm=True),
+        *_helpers(helpers, "datagram", kind="datagram", **options),
+        *_helpers(helpers, "stream", kind="stream", **options),
+    ]
+    measures = (
+        Measure(TO_HOST, partial(raw.blast_to_host, size=size, protocol=protocol)),
+        Measure(TO_VM, partial(raw.blast_to_vm, size=size, protocol=protocol)),
+    )
+    what = {"tcp": "segments of one TCP flow", "udp": "UDP datagrams"}[protocol]
+    return Case(f"raw {protocol} {size}", f"Made frames of {size} bytes, {what}", tuple(entries), measures)
+
+
+def round_trips(helpers: Helpers) -> Case:
+    """The cable's own part of a round trip: the same program behind the helper, and behind a TAP as a native VM."""
+    entries = [
+        _entry("native", raw.raw_line, cable=native_cable),
+        _entry("one-frame forwarder", raw.raw_line, cable=one_frame_cable),
+        *_helpers(helpers, "datagram", make=raw.raw_line, kind="datagram"),
+        *_helpers(helpers, "stream", make=raw.raw_line, kind="stream"),
+    ]
+    return Case("round trip", "Round trip to the host", tuple(entries), (Measure("", raw.round_trip),))
+
+
+def all_cases(helpers: Helpers) -> list[Case]:
+    """In the order in which they run."""
+    return [
+        small_frames(helpers),
+        offloads(helpers),
+        large_frames(helpers),
+        raw_frames(helpers, 1514, "tcp"),
+        raw_frames(helpers, 60, "udp"),
+        round_trips(helpers),
+    ]

@@ -15,7 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 sys.path.insert(0, str(REPOSITORY))
 
 from bench import cases  # noqa: E402
-from bench.lines import Helper  # noqa: E402
+from bench.cables import Helper  # noqa: E402
 from bench.place import Place  # noqa: E402
 from bench.runner import Results, run_case  # noqa: E402
 from bench.stats import summarise  # noqa: E402

@@ -106,6 +106,17 @@ class Place:
         """Puts a link of lab.host on the network's bridge."""
         self.host.ip("link", "set", link, "mtu", str(mtu), "master", self.bridge(mtu), "up")
 
+    def bridge_link(self, mtu: int) -> dict[str, Any]:
+        """The network's bridge as `ip -json link` shows it."""
+        return json.loads(self.host.ip("-json", "link", "show", "dev", self.bridge(mtu)))[0]
+
+    def discard(self, mtu: int, address: str) -> None:
+        """The host throws away what comes to address before its stack sees it: made frames have no receiver."""
+        device = self.bridge_link(mtu)["ifname"]
+        chain = f"add chain netdev bench {device} {{ type filter hook ingress device {device} priority 0; }}"
+        rule = f"add rule netdev bench {device} ip daddr {address} drop"
+        self.host.run(["nft", f"add table netdev bench; {chain}; flush chain netdev bench {device}; {rule}"])
+
     def kit(self) -> guestkit.Kit:
         if not self._kit:
             self._kit = guestkit.reachable(guestkit.build(), self.lab.public_directory("kit"))
