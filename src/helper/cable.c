@@ -70,13 +70,21 @@ int cable_open_socket(struct cable *cable, enum cable_kind kind, int vm_socket, 
 	return forward_init(&cable->forward, cable->host_port, cable->vm_port, mode, mtu);
 }
 
+int cable_open_vhost_user(
+	struct cable *cable, int listener, const int *taps, size_t queue_pairs, size_t mtu)
+{
+	cable->kind = CABLE_VHOST_USER;
+	return vhost_user_open(listener, taps, queue_pairs, mtu, &cable->vhost_user);
+}
+
 int cable_start(struct cable *cable)
 {
-	return forward_start(&cable->forward);
+	return cable->vhost_user ? 0 : forward_start(&cable->forward);
 }
 
 void cable_close(struct cable *cable)
 {
+	vhost_user_close(cable->vhost_user);
 	forward_done(&cable->forward);
 	port_tap_close(cable->host_port);
 	if (cable->kind < CABLE_VHOST_USER)
@@ -84,13 +92,39 @@ void cable_close(struct cable *cable)
 	cable_init(cable);
 }
 
-int cable_ended_event(const struct cable *cable)
+void cable_fill(const struct cable *cable, struct pollfd fds[CABLE_FDS])
 {
-	return cable->forward.ended_event;
+	if (cable->vhost_user) {
+		vhost_user_fill(cable->vhost_user, fds);
+		return;
+	}
+	for (size_t i = 0; i < CABLE_FDS; i++)
+		fds[i] = (struct pollfd){.fd = -1};
+	fds[0] = (struct pollfd){.fd = cable->forward.ended_event, .events = POLLIN};
+}
+
+static const enum cable_news vhost_user_meanings[] = {
+	[VHOST_USER_NOTHING] = CABLE_NOTHING,
+	[VHOST_USER_CONNECTED] = CABLE_CHANGED,
+	[VHOST_USER_DISCONNECTED] = CABLE_CHANGED,
+	[VHOST_USER_REFUSED] = CABLE_TROUBLE,
+	[VHOST_USER_RING_BROKEN] = CABLE_TROUBLE,
+	[VHOST_USER_ENDED] = CABLE_ENDED,
+};
+
+enum cable_news cable_dispatch(
+	struct cable *cable, const struct pollfd fds[CABLE_FDS], char *ret_reason)
+{
+	if (cable->vhost_user)
+		return vhost_user_meanings[vhost_user_dispatch(cable->vhost_user, fds, ret_reason)];
+	*ret_reason = '\0';
+	return fds[0].revents ? CABLE_ENDED : CABLE_NOTHING;
 }
 
 int cable_result(const struct cable *cable, enum direction direction)
 {
+	if (cable->vhost_user)
+		return vhost_user_result(cable->vhost_user);
 	return forward_result(&cable->forward, direction);
 }
 
@@ -98,5 +132,8 @@ void cable_count(const struct cable *cable, enum direction direction,
 	struct direction_counters *ret_counters)
 {
 	*ret_counters = (struct direction_counters){0};
-	counters_add(ret_counters, &cable->forward.lanes[direction].counters);
+	if (cable->vhost_user)
+		vhost_user_count(cable->vhost_user, direction, ret_counters);
+	else
+		counters_add(ret_counters, &cable->forward.lanes[direction].counters);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "helper/forward.h"
+#include "helper/vhost-user.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -17,11 +18,22 @@ enum cable_kind {
 	CABLE_KIND_COUNT,
 };
 
+#define CABLE_FDS         VHOST_USER_FDS
+#define CABLE_REASON_SIZE VHOST_USER_REASON_SIZE
+
 struct cable {
 	enum cable_kind kind;
+	struct vhost_user *vhost_user; /* of CABLE_VHOST_USER; the rest is the sockets' */
 	struct port *host_port;
 	struct port *vm_port;
 	struct forward forward;
+};
+
+enum cable_news {
+	CABLE_NOTHING,
+	CABLE_CHANGED, /* something a person may want to know */
+	CABLE_TROUBLE, /* the same, and the VM's doing */
+	CABLE_ENDED,   /* see cable_result() */
 };
 
 /* Nothing open: what cable_close() accepts. */
@@ -42,16 +54,33 @@ int cable_kind_of_socket(int socket);
 int cable_open_socket(struct cable *cable, enum cable_kind kind, int vm_socket, int tap,
 	enum offload_mode mode, size_t mtu);
 
-/* Starts the threads. Negative errno of pthread_create(3). */
+/*
+ * Opens a vhost-user device on a listening socket and the queues of a TAP, for the front-ends that
+ * come one after another. Takes over all fds, on failure too. Errors as vhost_user_open().
+ */
+int cable_open_vhost_user(
+	struct cable *cable, int listener, const int *taps, size_t queue_pairs, size_t mtu);
+
+/* Starts the threads; a vhost-user device starts its own when a guest does. Negative errno of
+ * pthread_create(3). */
 int cable_start(struct cable *cable);
 
 /* Ends the threads and closes everything. */
 void cable_close(struct cable *cable);
 
-/* Readable when a direction ended by itself. */
-int cable_ended_event(const struct cable *cable);
+/* What to poll(2) for; entries that do not count have fd -1. */
+void cable_fill(const struct cable *cable, struct pollfd fds[CABLE_FDS]);
 
-/* As forward_result(). */
+/* Handles what poll(2) found. ret_reason (CABLE_REASON_SIZE bytes) is one line for the log, empty
+ * when there is nothing to say. */
+enum cable_news cable_dispatch(
+	struct cable *cable, const struct pollfd fds[CABLE_FDS], char *ret_reason);
+
+/*
+ * Why a direction ended by itself: 0 while it runs and after a stop, -ECONNRESET when the VM has
+ * gone, -EBADFD when its interface was deleted, -EBADMSG when a stream's length was none, or
+ * another negative errno.
+ */
 int cable_result(const struct cable *cable, enum direction direction);
 
 /* What was counted until now, over all queues. */

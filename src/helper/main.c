@@ -3,12 +3,13 @@
  *
  * Startup, in this order; nothing is on stdout before all that can fail has succeeded:
  *   options -> --fd checked -> a broker (as root: started if there is none) -> root's identity
- *   given up -> signals (until then they end it at once) -> --socket locked and bound -> interface
- * -> sandbox
- *   --fd:     forwarding starts -> the line on stdout
- *   --socket: the line on stdout, on which the client is started -> its first message -> forwarding
- * Then it waits for the end: a signal, the VM's death, or a broken port. See socket-server.h for
- * the client's handshake, forward.h for the data path, peer-watch.h for the VM's death.
+ *   given up -> signals (until then they end it at once) -> path locked and bound -> interface
+ *   -> sandbox
+ *   --fd, --vhost-user: forwarding starts -> the line on stdout
+ *   --socket, --stream: the line on stdout, on which the client is started -> it comes ->
+ * forwarding Then it waits for the end: a signal, the VM's death, or a broken port. See
+ * socket-server.h for the client's handshake, forward.h for the data path, peer-watch.h for the
+ * VM's death.
  */
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -56,6 +57,7 @@ struct helper {
 	struct vmnet_broker_interface interface;
 	struct direction_counters strangers; /* messages dropped while waiting for the client */
 	struct cable cable;
+	bool has_told_trouble;
 	struct peer_watch watch;
 };
 
@@ -194,14 +196,14 @@ static enum outcome open_path_socket(struct helper *helper)
 {
 	const char *path = helper_options_path(&helper->options);
 	char reason[SOCKET_SERVER_REASON_SIZE];
-	int type = SOCK_STREAM;
 
 	if (!path)
 		return OUTCOME_GO_ON;
-	if (path == helper->options.socket_path)
-		type = SOCK_DGRAM;
-	helper->kind = type == SOCK_DGRAM ? CABLE_DGRAM : CABLE_STREAM;
-	if (socket_server_open(&helper->server, path, type, reason) == 0)
+	helper->kind = path == helper->options.socket_path   ? CABLE_DGRAM
+		       : path == helper->options.stream_path ? CABLE_STREAM
+							     : CABLE_VHOST_USER;
+	if (socket_server_open(&helper->server, path,
+		    helper->kind == CABLE_DGRAM ? SOCK_DGRAM : SOCK_STREAM, reason) == 0)
 		return OUTCOME_GO_ON;
 	log_error("main", "%s", reason);
 	return OUTCOME_FAILED;
@@ -346,10 +348,24 @@ static enum outcome meet_client(struct helper *helper)
 	return OUTCOME_FAILED;
 }
 
+static int open_vhost_user(struct helper *helper)
+{
+	struct vmnet_broker_interface *interface = &helper->interface;
+	size_t queues = interface->queues_count;
+
+	interface->queues_count = 0; /* they are the cable's now */
+	return cable_open_vhost_user(&helper->cable, take_fd(&helper->server.socket),
+		interface->queues, queues, interface->network.mtu);
+}
+
 static int open_cable(struct helper *helper)
 {
 	struct cable *cable = &helper->cable;
-	int error = cable_open_socket(cable, helper->kind, take_fd(&helper->vm_socket),
+	int error;
+
+	if (helper->kind == CABLE_VHOST_USER)
+		return open_vhost_user(helper);
+	error = cable_open_socket(cable, helper->kind, take_fd(&helper->vm_socket),
 		take_fd(&helper->interface.queues[0]),
 		helper_options_offload_mode(&helper->options), helper->interface.network.mtu);
 
@@ -429,6 +445,20 @@ static enum outcome judge_end(const struct helper *helper)
 	return outcome;
 }
 
+static enum outcome judge_cable(struct helper *helper, const struct pollfd *fds)
+{
+	char reason[CABLE_REASON_SIZE];
+	enum cable_news news = cable_dispatch(&helper->cable, fds, reason);
+
+	/* What a guest can bring about again and again is said aloud once. */
+	if (news == CABLE_TROUBLE && !helper->has_told_trouble)
+		log_warn("main", "%s", reason);
+	else if (*reason)
+		log_debug("main", "%s", reason);
+	helper->has_told_trouble = helper->has_told_trouble || news == CABLE_TROUBLE;
+	return news == CABLE_ENDED ? judge_end(helper) : OUTCOME_GO_ON;
+}
+
 static enum outcome judge_watch(struct helper *helper, const struct pollfd *fds)
 {
 	enum peer_watch_state before = helper->watch.state;
@@ -445,9 +475,9 @@ static enum outcome judge_watch(struct helper *helper, const struct pollfd *fds)
 
 enum wait_fd {
 	WAIT_FD_SIGNALS,
-	WAIT_FD_ENDED,
 	WAIT_FD_STATS,
-	WAIT_FD_WATCH,
+	WAIT_FD_CABLE,
+	WAIT_FD_WATCH = WAIT_FD_CABLE + CABLE_FDS,
 	WAIT_FD_COUNT = WAIT_FD_WATCH + PEER_WATCH_FDS,
 };
 
@@ -458,11 +488,10 @@ static enum outcome wait_for_end(struct helper *helper)
 	while (outcome == OUTCOME_GO_ON) {
 		struct pollfd fds[WAIT_FD_COUNT] = {
 			[WAIT_FD_SIGNALS] = {.fd = helper->signals, .events = POLLIN},
-			[WAIT_FD_ENDED] = {.fd = cable_ended_event(&helper->cable),
-				.events = POLLIN},
 			[WAIT_FD_STATS] = {.fd = helper->stats_timer, .events = POLLIN},
 		};
 
+		cable_fill(&helper->cable, &fds[WAIT_FD_CABLE]);
 		peer_watch_fill(&helper->watch, &fds[WAIT_FD_WATCH]);
 		poll(fds, array_length(fds), -1);
 		if (fds[WAIT_FD_STATS].revents)
@@ -471,8 +500,8 @@ static enum outcome wait_for_end(struct helper *helper)
 			outcome = take_signal(helper);
 		if (outcome == OUTCOME_GO_ON)
 			outcome = judge_watch(helper, &fds[WAIT_FD_WATCH]);
-		if (outcome == OUTCOME_GO_ON && fds[WAIT_FD_ENDED].revents)
-			outcome = judge_end(helper);
+		if (outcome == OUTCOME_GO_ON)
+			outcome = judge_cable(helper, &fds[WAIT_FD_CABLE]);
 	}
 	return outcome;
 }
@@ -489,8 +518,8 @@ static const step start_steps[] = {
 	join_network,
 	enter_sandbox,
 };
-static const step fd_steps[] = {start_forwarding, announce};
-static const step socket_steps[] = {announce, meet_client, start_forwarding};
+static const step ready_steps[] = {start_forwarding, announce};
+static const step path_steps[] = {announce, meet_client, start_forwarding};
 static const step run_steps[] = {start_stats, wait_for_end};
 
 static enum outcome take_steps(struct helper *helper, const step *steps, size_t count)
@@ -508,10 +537,12 @@ static enum outcome run(struct helper *helper)
 
 	if (outcome != OUTCOME_GO_ON)
 		return outcome;
-	if (helper_options_path(&helper->options))
-		outcome = take_steps(helper, socket_steps, array_length(socket_steps));
+	/* Somebody who has to come first comes after the line; a vhost-user device is ready
+	 * without a front-end. */
+	if (helper_options_path(&helper->options) && helper->kind != CABLE_VHOST_USER)
+		outcome = take_steps(helper, path_steps, array_length(path_steps));
 	else
-		outcome = take_steps(helper, fd_steps, array_length(fd_steps));
+		outcome = take_steps(helper, ready_steps, array_length(ready_steps));
 	if (outcome != OUTCOME_GO_ON)
 		return outcome;
 	return take_steps(helper, run_steps, array_length(run_steps));

@@ -19,6 +19,7 @@ static const char *const allowed_system_calls[] = {
 	"recvmmsg",
 	"sendmmsg",
 	"sendmsg",
+	"recvmsg",
 	"poll",
 	"ppoll",
 	"nanosleep",

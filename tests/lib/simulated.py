@@ -1,4 +1,4 @@
-"""A VM without an emulator: a network namespace whose TAP the benchmark's vm-simulator pumps over a helper's socket."""
+"""A VM without an emulator: a network namespace whose TAP one of the benchmark's programs pumps over a helper's cable."""
 
 from __future__ import annotations
 
@@ -19,23 +19,29 @@ HELPER_ARGUMENTS = {
 
 
 class SimulatedVm:
-    """Takes over the VM's end of a cable: a namespace with the cable's MAC and address, and a route to the gateway."""
+    """Takes over the VM's end of a cable: a namespace with the cable's MAC and address, and a route to the gateway.
+
+    A cable with a path is one of vhost-user.
+    """
 
     def __init__(self, cable: Cable, bin_dir: Path, mode: str = "plain", arguments: Sequence[str] = ()) -> None:
         lab = cable.broker.lab
         self.cable = cable
         self.namespace = lab.namespace(f"vm-{cable.line['vmnet_interface_name']}")
         mtu = cable.line["vmnet_mtu"]
-        cable.socket.setblocking(True)  # as vm-simulator wants it
-        fd = cable.socket.fileno()
+        if cable.path:
+            command = [bin_dir / "vhost-user-guest", str(cable.path), LINK]
+            fds = []
+        else:
+            cable.socket.setblocking(True)  # as vm-simulator wants it
+            fds = [cable.socket.fileno()]
+            command = [bin_dir / "vm-simulator", "--tap", LINK, "--fd", str(fds[0]), "--mode", mode, "--mtu", str(mtu)]
         self.process: subprocess.Popen[str] = self.namespace.popen(
-            [bin_dir / "vm-simulator", "--tap", LINK, "--fd", str(fd), "--mode", mode, "--mtu", str(mtu), *arguments],
-            pass_fds=[fd],
-            stdout=subprocess.PIPE,
-            text=True,
+            [*command, *arguments], pass_fds=fds, stdout=subprocess.PIPE, text=True
         )
-        cable.socket.close()
-        assert self.process.stdout.readline() == "ready\n", "vm-simulator did not start"
+        if cable.socket:
+            cable.socket.close()
+        assert self.process.stdout.readline() == "ready\n", "what plays the VM did not start"
         self.namespace.ip("link", "set", LINK, "address", cable.mac)
         self.namespace.ip("link", "set", LINK, "mtu", str(mtu), "up")
         self.namespace.ip("address", "add", f"{cable.address}/{PREFIX}", "dev", LINK)

@@ -18,7 +18,7 @@ from lib.lab import WORLD_ADDRESS, read_proc, wait_for
 from lib.simulated import HELPER_ARGUMENTS, SimulatedVm
 
 KINDS = {"datagram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
-CABLES = [("datagram", mode) for mode in HELPER_ARGUMENTS] + [("stream", mode) for mode in HELPER_ARGUMENTS]
+CABLES = [(kind, mode) for kind in ("datagram", "stream") for mode in HELPER_ARGUMENTS] + [("vhost-user", "vnet-hdr")]
 MTUS = (1280, 1500, 9000, 65520)
 SIZE = 4 << 20
 
@@ -44,10 +44,13 @@ def make_vm(make_cable, bin_dir):
     vms = []
 
     def make(broker, kind="datagram", mode="plain", network="shared", simulator_arguments=(), programs=bin_dir):
-        made = make_cable(
-            broker, "--network", network, "--stats-interval", "1", *HELPER_ARGUMENTS[mode], kind=KINDS[kind],
-            programs=programs,
-        )  # fmt: skip
+        arguments = ["--network", network, "--stats-interval", "1"]
+        if kind == "vhost-user":
+            options = {"path": broker.lab.public_directory(f"vu{len(vms)}", MEMBER) / "socket", "path_option": "--vhost-user"}
+        else:
+            arguments += HELPER_ARGUMENTS[mode]
+            options = {"kind": KINDS[kind]}
+        made = make_cable(broker, *arguments, programs=programs, **options)
         vms.append(SimulatedVm(made, programs, mode, simulator_arguments))
         return vms[-1]
 
