@@ -45,7 +45,7 @@ static const struct frame_spec data_segment = {
 /* The number-th segment of a stream. */
 static struct frame_spec segment_at(struct frame_spec spec, size_t number)
 {
-	spec.sequence += (uint32_t)(number * MSS);
+	spec.sequence += (uint32_t)(number * spec.payload_length);
 	spec.id += (uint16_t)number;
 	return spec;
 }
@@ -199,9 +199,10 @@ struct odd_segment {
 	size_t byte;                  /* that is changed in the built frame; 0: none */
 	uint8_t toggle;
 	bool is_damaged; /* the checksums are those of before */
+	bool is_ipv6;    /* all three are */
 };
 
-/* Bytes are those of Ethernet, IPv4 without options and TCP. */
+/* Bytes are those of Ethernet, IP without options and TCP. */
 static const struct odd_segment odd_segments[] = {
 	{"SYN", {.flags = SYN}},
 	{"RST", {.flags = RST}},
@@ -211,10 +212,10 @@ static const struct odd_segment odd_segments[] = {
 	{"no ACK", {.flags = ACK}},
 	{"window", {.window = 1}},
 	{"acknowledged", {.acknowledged = 1}},
-	{"longer", {.payload_length = 1, .tcp_options = -12}},
-	{"no data", {.payload_length = -MSS}},
+	{"longer", {.payload_length = 1}},
+	{"no data", {.payload_length = 20 - MSS}},
 	{"gap", {.sequence = 1}},
-	{"repeated", {.sequence = -MSS}},
+	{"repeated", {.sequence = 20 - MSS}},
 	{"id", {.id = 2}},
 	{"TOS", {.traffic = 2}},
 	{"fragments allowed", {.may_fragment = true}},
@@ -229,15 +230,20 @@ static const struct odd_segment odd_segments[] = {
 	{"reserved IP bit", .byte = 14 + 6, .toggle = 0x80},
 	{"first fragment", .byte = 14 + 6, .toggle = 0x20},
 	{"other fragment", .byte = 14 + 7, .toggle = 0x08},
+	{"flow label", .byte = 14 + 3, .toggle = 1, .is_ipv6 = true},
+	{"traffic class", .byte = 14 + 1, .toggle = 0x20, .is_ipv6 = true},
+	{"hop limit", .byte = 14 + 7, .toggle = 1, .is_ipv6 = true},
+	{"IPv6 length", .byte = 14 + 5, .toggle = 1, .is_ipv6 = true},
 	{"IP length", .byte = 14 + 3, .toggle = 1},
 	{"IP checksum", .byte = 14 + 10, .toggle = 1, .is_damaged = true},
 	{"TCP checksum", .byte = 14 + 20 + 16, .toggle = 1, .is_damaged = true},
 	{"payload", .byte = 14 + 20 + 40, .toggle = 0x80, .is_damaged = true},
 };
 
-static struct frame_spec differing(const struct frame_spec *difference)
+static struct frame_spec differing(
+	const struct frame_spec *base, const struct frame_spec *difference)
 {
-	struct frame_spec spec = segment_at(data_segment, 1);
+	struct frame_spec spec = segment_at(*base, 1);
 
 	spec.flags ^= difference->flags;
 	spec.may_fragment = difference->may_fragment;
@@ -252,9 +258,10 @@ static struct frame_spec differing(const struct frame_spec *difference)
 	return spec;
 }
 
-static void add_odd(struct offload_bench *bench, const struct odd_segment *odd, uint8_t *copy)
+static void add_odd(struct offload_bench *bench, const struct odd_segment *odd,
+	const struct frame_spec *base, uint8_t *copy)
 {
-	struct frame_spec spec = differing(&odd->difference);
+	struct frame_spec spec = differing(base, &odd->difference);
 	struct frame *frame = offload_bench_add_spec(bench, &spec);
 
 	if (odd->byte > 0) {
@@ -265,26 +272,72 @@ static void add_odd(struct offload_bench *bench, const struct odd_segment *odd, 
 	memcpy(copy, frame->data, frame->length);
 }
 
+static void expect_untouched(struct offload_bench *bench, const struct odd_segment *odd)
+{
+	struct frame_spec base = data_segment;
+	struct frame_spec behind;
+	uint8_t copy[FRAME_SIZE_MAX];
+	uint8_t found[FRAME_SIZE_MAX];
+	size_t length;
+
+	base.is_ipv6 = odd->is_ipv6;
+	base.payload_length = MSS - 20;
+	behind = segment_at(base, 2);
+	offload_bench_add_spec(bench, &base);
+	add_odd(bench, odd, &base, copy);
+	offload_bench_add_spec(bench, &behind);
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, 3);
+	for (size_t i = 0; i < 3; i++)
+		frame_expect_plain(&bench->gather.frames[i]);
+	frame_expect(&bench->gather.frames[0], &base);
+	length = frame_flatten(&bench->gather.frames[1], found);
+	assert_memory_equal(found, copy, length);
+	frame_expect(&bench->gather.frames[2], &behind);
+}
+
 static void test_what_differs_is_left_alone(void **state)
 {
 	for (size_t i = 0; i < sizeof(odd_segments) / sizeof(odd_segments[0]); i++) {
-		struct offload_bench *bench = bench_of(state);
-		uint8_t copy[FRAME_SIZE_MAX];
-		uint8_t found[FRAME_SIZE_MAX];
-		size_t length;
-
 		print_message("%s\n", odd_segments[i].name);
-		offload_bench_add_spec(bench, &data_segment);
-		add_odd(bench, &odd_segments[i], copy);
-		add_segments(bench, segment_at(data_segment, 2), 1);
+		expect_untouched(bench_of(state), &odd_segments[i]);
+	}
+}
+
+/* What comes between two that would go together: theirs is the flow, or it may be. */
+static void test_nothing_is_moved_across_its_flow(void **state)
+{
+	for (size_t kind = 0; kind < 4; kind++) {
+		struct offload_bench *bench = bench_of(state);
+		struct frame_spec between = segment_at(data_segment, 1);
+		struct frame *frame;
+
+		between.payload_length = 0;
+		between.ip_options = kind == 1 ? 8 : 0;
+		between.is_ipv6 = kind == 3;
+		add_segments(bench, data_segment, 1);
+		frame = offload_bench_add_spec(bench, &between);
+		if (kind == 2)
+			frame->data[14 + 7] = 1; /* a fragment from elsewhere in a packet */
+		if (kind == 3)
+			frame->data[14 + 6] = 44; /* a fragment */
+		add_segments(bench, segment_at(data_segment, 1), 1);
 		coalesce(bench);
 		assert_int_equal(bench->gather.count, 3);
-		for (size_t k = 0; k < 3; k++)
-			frame_expect_plain(&bench->gather.frames[k]);
 		frame_expect(&bench->gather.frames[0], &data_segment);
-		length = frame_flatten(&bench->gather.frames[1], found);
-		assert_memory_equal(found, copy, length);
 	}
+}
+
+/* Each tells of an event; one of them for all would tell of one. */
+static void test_segments_with_cwr_are_left_alone(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+	struct frame_spec spec = data_segment;
+
+	spec.flags |= CWR;
+	add_segments(bench, spec, 3);
+	coalesce(bench);
+	assert_int_equal(bench->gather.count, 3);
 }
 
 /* The same change to all of them is no hindrance, where it is one of what TCP does all the time. */
@@ -375,6 +428,133 @@ static void test_frames_longer_than_the_mtu_are_left_alone(void **state)
 	frame_expect_plain(&bench->gather.frames[0]);
 }
 
+static uint32_t dice_state;
+
+static uint32_t roll(uint32_t sides)
+{
+	dice_state = dice_state * 1664525 + 1013904223;
+	return (dice_state >> 8) % sides;
+}
+
+/* What a sender does: mostly full segments, now and then a push, an acknowledgement, a short one, a
+ * loss, a change of the window or of the mark. */
+static struct frame_spec roll_segment(struct frame_spec *flow)
+{
+	struct frame_spec spec;
+
+	flow->acknowledged += roll(16) == 0;
+	flow->window += (uint16_t)(roll(16) == 0);
+	flow->traffic ^= (uint8_t)(roll(24) == 0);
+	flow->sequence += roll(24) == 0 ? MSS : 0;
+	spec = *flow;
+	if (roll(12) == 0)
+		spec.flags |= PSH;
+	if (roll(40) == 0)
+		spec.flags |= FIN;
+	spec.payload_length = roll(8) == 0 ? roll(MSS - 40) : MSS - 40;
+	spec.ip_options = roll(32) == 0 ? 8 : 0;
+	flow->sequence += (uint32_t)spec.payload_length;
+	flow->id++;
+	return spec;
+}
+
+/* Every batch is remembered as specifications: what went in must come out, flow by flow. */
+static size_t roll_batch(struct offload_bench *bench, struct frame_spec *ret_specs)
+{
+	struct frame_spec flows[20];
+	size_t flow_count = 1 + roll(20);
+	size_t count = 1 + roll(BATCH_FRAMES);
+
+	for (size_t i = 0; i < flow_count; i++)
+		flows[i] = (struct frame_spec){
+			.flow = (uint8_t)i,
+			.is_ipv6 = i & 1,
+			.is_udp = i % 7 == 6,
+			.may_fragment = i & 2,
+			.tcp_options = i % 7 == 6 ? 0 : i % 3 * 4,
+			.flags = ACK,
+			.id = (uint16_t)roll(65536),
+			.sequence = roll(1 << 24) << 8,
+		};
+	for (size_t i = 0; i < count; i++) {
+		ret_specs[i] = roll_segment(&flows[roll(2) ? 0 : roll((uint32_t)flow_count)]);
+		offload_bench_add_spec(bench, &ret_specs[i]);
+	}
+	return count;
+}
+
+/* The frame is one of those that came. */
+static void expect_unseen(const struct gathered_frame *gathered, const struct frame_spec *specs,
+	size_t count, bool *seen)
+{
+	uint8_t found[FRAME_SIZE_MAX];
+	size_t length = frame_flatten(gathered, found);
+
+	for (size_t i = 0; i < count; i++) {
+		uint8_t expected[FRAME_SIZE_MAX];
+		size_t expected_length = frame_build(&specs[i], expected);
+
+		if (seen[i])
+			continue;
+		if (expected_length == length && memcmp(found, expected, length) == 0) {
+			seen[i] = true;
+			return;
+		}
+	}
+	fail_msg("a frame that never came, or came twice");
+}
+
+static void expect_order(const struct frame_spec *specs, size_t count, const bool *seen)
+{
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = i + 1; k < count; k++)
+			assert_false(seen[k] && !seen[i] && specs[i].flow == specs[k].flow);
+	}
+}
+
+static size_t cut_again(const struct gathered_frame *gathered, struct offload_bench *cutter)
+{
+	uint8_t bytes[FRAME_SIZE_MAX];
+	size_t length = frame_flatten(gathered, bytes);
+
+	offload_bench_reset(cutter);
+	offload_bench_add(cutter, bytes, length)->header = gathered->header;
+	assert_true(offload_bench_fill(cutter, offload_segment, true));
+	assert_int_equal(cutter->gather.count, gathered->frame_count);
+	return cutter->gather.count;
+}
+
+static void test_cutting_again_gives_every_flow_as_it_was(void **state)
+{
+	struct offload_bench *bench = *state;
+	struct offload_bench *cutter = offload_bench_new(FRAME_MTU);
+	size_t joined = 0;
+
+	for (dice_state = 0; dice_state < 300;) {
+		uint32_t seed = dice_state;
+		struct frame_spec specs[BATCH_FRAMES];
+		bool seen[BATCH_FRAMES] = {0};
+		size_t count, found = 0;
+
+		offload_bench_reset(bench);
+		count = roll_batch(bench, specs);
+		coalesce(bench);
+		for (size_t i = 0; i < bench->gather.count; i++) {
+			size_t segments = cut_again(&bench->gather.frames[i], cutter);
+
+			joined += segments > 1 ? segments : 0;
+			for (size_t k = 0; k < segments; k++, found++) {
+				expect_unseen(&cutter->gather.frames[k], specs, count, seen);
+				expect_order(specs, count, seen);
+			}
+		}
+		assert_int_equal(found, count);
+		dice_state = seed + 1;
+	}
+	offload_bench_free(cutter);
+	assert_true(joined > 1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,11 +564,14 @@ int main(void)
 		cmocka_unit_test(test_the_last_segment_may_be_short_and_end),
 		cmocka_unit_test(test_nothing_is_joined_behind_a_push),
 		cmocka_unit_test(test_what_differs_is_left_alone),
+		cmocka_unit_test(test_nothing_is_moved_across_its_flow),
+		cmocka_unit_test(test_segments_with_cwr_are_left_alone),
 		cmocka_unit_test(test_what_is_the_same_is_joined),
 		cmocka_unit_test(test_an_id_may_stand_still_where_nobody_needs_it),
 		cmocka_unit_test(test_other_frames_end_no_run),
 		cmocka_unit_test(test_frames_with_tags_are_left_alone),
 		cmocka_unit_test(test_frames_longer_than_the_mtu_are_left_alone),
+		cmocka_unit_test(test_cutting_again_gives_every_flow_as_it_was),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

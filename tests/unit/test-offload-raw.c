@@ -200,12 +200,32 @@ static void test_what_nobody_may_cut_is_dropped(void **state)
 	frame = offload_bench_add_spec(bench, &spec);
 	frame->data[14 + 6] |= 0x20; /* a fragment */
 	expect_drop(bench, offload_rebuild);
+	spec.is_ipv6 = true;
+	spec.ip_options = 8;
+	frame = offload_bench_add_spec(bench, &spec);
+	frame->data[14 + 6] = 44; /* a fragment */
+	expect_drop(bench, offload_rebuild);
+	spec = (struct frame_spec){.is_partial = true, .payload_length = 5000};
 	frame = offload_bench_add_spec(bench, &spec);
 	frame->data[13] = 0x06; /* ARP */
 	expect_drop(bench, offload_rebuild);
 	frame = offload_bench_add_spec(bench, &spec);
 	frame->data[14 + 9] = 132; /* SCTP */
 	expect_drop(bench, offload_rebuild);
+}
+
+/* There is no checksum in other protocols that the kernel could complete there. */
+static void test_only_tcp_and_udp_get_a_header(void **state)
+{
+	struct offload_bench *bench = bench_of(state);
+	struct frame_spec spec = {.is_udp = true, .is_partial = true, .payload_length = 50};
+	struct frame *frame = offload_bench_add_spec(bench, &spec);
+
+	frame->data[14 + 9] += 30;          /* the protocol */
+	frame->data[14 + 20 + 6 + 1] += 30; /* what would be its pseudo-header's sum */
+	assert_true(frame->data[14 + 20 + 6 + 1] >= 30);
+	fill_one(bench, offload_rebuild);
+	frame_expect_plain(&bench->gather.frames[0]);
 }
 
 static void test_other_frames_pass(void **state)
@@ -233,6 +253,7 @@ int main(void)
 		cmocka_unit_test(test_large_tcp_frames_fill_the_mtu),
 		cmocka_unit_test(test_large_datagrams_become_fragments),
 		cmocka_unit_test(test_what_nobody_may_cut_is_dropped),
+		cmocka_unit_test(test_only_tcp_and_udp_get_a_header),
 		cmocka_unit_test(test_other_frames_pass),
 	};
 
