@@ -10,11 +10,12 @@ import select
 import struct
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kernelkit import DEADLINE_S, IFF_VNET_HDR, open_tap, shell
 
+IFF_NAPI = 0x0010
 TUNSETOFFLOAD = 0x400454D0
 TUNSETVNETHDRSZ = 0x400454D8
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
@@ -23,7 +24,7 @@ HEADER = struct.Struct("=BBHHHHH")
 NEEDS_CSUM = 1
 GSO_NONE, GSO_TCPV4, GSO_UDP, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 3, 4, 5, 0x80
 
-FIN, PSH, ACK, ECE, CWR = 0x01, 0x08, 0x10, 0x40, 0x80
+FIN, SYN, PSH, ACK, ECE, CWR = 0x01, 0x02, 0x08, 0x10, 0x40, 0x80
 TCP, UDP = 6, 17
 ETHERNET = bytes.fromhex("525400000001525400000002")
 MARKER = ETHERNET + b"\x88\xb5" + b"marker".ljust(46, b"\0")
@@ -137,6 +138,47 @@ def random_spec(dice: random.Random, udp: bool, size_max: int = 64000) -> tuple[
     return spec, gso_size
 
 
+def next_segment(flow: Spec, flags: int, payload: bytes) -> Spec:
+    segment = replace(flow, flags=flags, payload=payload)
+    flow.sequence = (flow.sequence + len(payload)) % 2**32
+    flow.ident = (flow.ident + 1) % 2**16
+    return segment
+
+
+def steady_segment(dice: random.Random, flow: Spec) -> Spec:
+    return next_segment(flow, ACK, dice.randbytes(1420))
+
+
+def random_segment(dice: random.Random, flow: Spec) -> Spec:
+    """The flow's next: mostly a full one, at times whatever TCP does else. Advances the flow."""
+    if dice.random() < 0.06:
+        flow.acknowledged += 1
+    if dice.random() < 0.04:
+        flow.window += 1
+    if dice.random() < 0.03:
+        flow.traffic ^= 2
+    if dice.random() < 0.03:
+        flow.sequence = (flow.sequence + 1448) % 2**32
+    if dice.random() < 0.03 and not flow.df:
+        flow.ident += 2
+    flags = dice.choices((0, PSH, FIN, ECE, SYN), (40, 3, 1, 1, 1))[0]
+    payload = dice.randbytes(dice.choices((1420, dice.randrange(1420), 0), (40, 3, 2))[0])
+    return next_segment(flow, ACK | flags, payload)
+
+
+def random_segments(dice: random.Random) -> list[Spec]:
+    """A batch, in which a few flows are mixed."""
+    flows = []
+    for number in range(dice.randrange(1, 5)):
+        flow = Spec(ipv6=dice.random() < 0.5, df=dice.random() < 0.5, flow=number, tcp_options=dice.choice((0, 12)))
+        flow.ident = dice.randrange(2**16 - 200)
+        flow.sequence = dice.randrange(2**32)
+        flows.append(flow)
+    if dice.random() < 0.2:  # nothing happens, until IP can't say how long the joined frame is
+        return [steady_segment(dice, flows[0]) for _ in range(59)]
+    return [random_segment(dice, dice.choice(flows)) for _ in range(dice.randrange(2, 60))]
+
+
 @dataclass
 class Gathered:
     frame: bytes
@@ -183,6 +225,13 @@ class Driver:
         assert self.process.wait(DEADLINE_S) == 0
 
 
+def segment_count(header: bytes, frame: bytes) -> int:
+    """How many frames were joined to it; no options or tags are in it but TCP's."""
+    gso_size, start = HEADER.unpack(header)[3:5]
+    payload = len(frame) - start - (frame[start + 12] >> 4) * 4
+    return -(-payload // gso_size) if gso_size else 1
+
+
 class Bridge:
     """Two TAPs on a bridge: what is written to one is read from the other, after the kernel worked on it."""
 
@@ -221,6 +270,33 @@ class Bridge:
             assert error.errno == errno.EINVAL
             return False
         return True
+
+    def let_near_join(self) -> None:
+        """The kernel joins (GRO) what write_at_once() writes: the near TAP is polled by a thread, which waits."""
+        mounted = "mount -t sysfs sysfs /sys && echo 1 >/sys/class/net/near/threaded"
+        shell(f"unshare --mount sh -c '{mounted}'")
+        self.processor = min(os.sched_getaffinity(0))
+        names = {path: path.read_text() for path in Path("/proc").glob("[0-9]*/comm")}
+        pollers = [int(path.parent.name) for path, name in names.items() if name.startswith("napi/near-")]
+        assert pollers, "the TAP has no thread that polls"
+        for pid in (0, *pollers):
+            os.sched_setaffinity(pid, {self.processor})
+
+    def write_at_once(self, frames: list[bytes]) -> list[tuple[bytes, bytes]]:
+        """The thread that polls shares our processor and sees none of them before it sees all; returns what comes."""
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        try:
+            for frame in frames:
+                self.write(bytes(HEADER.size), frame)
+        finally:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        joined: list[tuple[bytes, bytes]] = []
+        while sum(segment_count(*gathered) for gathered in joined) < len(frames):
+            data = self._read(DEADLINE_S)
+            assert data, "frames got lost"
+            joined.append((data[: HEADER.size], data[HEADER.size :]))
+        # A marker before this would have been in the same round, and that ends with what is joined.
+        return joined + self._read_to_marker()
 
     def _read(self, timeout_s: float) -> bytes:
         if not select.select([self.far], [], [], timeout_s)[0]:

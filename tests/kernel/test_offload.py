@@ -14,6 +14,7 @@ from offloadkit import (
     GSO_TCPV6,
     GSO_UDP,
     HEADER,
+    IFF_NAPI,
     NEEDS_CSUM,
     TUN_F_CSUM,
     TUN_F_TSO4,
@@ -24,6 +25,7 @@ from offloadkit import (
     Bridge,
     Driver,
     Spec,
+    random_segments,
     random_spec,
 )
 
@@ -137,6 +139,41 @@ def test_the_kernel_makes_fragments_of_rebuilt_datagrams() -> None:
             fragments = [frame for _header, frame in bridge.pass_through(rebuilt.header, rebuilt.frame)]
             assert len(fragments) > 1
             assert joined_fragments(spec, fragments) == spec.build()[spec.transport() :]
+
+
+def facts_of(header: bytes, frame: bytes) -> tuple[object, ...]:
+    """What must be the same: how much of a frame the kernel has in one piece, and that it knows a sum, need not be."""
+    flags, gso_type, _header_length, gso_size, start, offset, _buffers = HEADER.unpack(header)
+    if not flags & NEEDS_CSUM:
+        return gso_type, frame
+    return gso_type, gso_size, start, offset, frame
+
+
+def by_flow(frames: list[tuple[bytes, bytes]]) -> dict[bytes, list[tuple[object, ...]]]:
+    flows: dict[bytes, list[tuple[object, ...]]] = {}
+    for header, frame in frames:
+        ports = frame[54:58] if frame[12:14] == b"\x86\xdd" else frame[34:38]
+        flows.setdefault(ports, []).append(facts_of(header, frame))
+    return flows
+
+
+@in_namespace
+def test_frames_are_joined_as_the_kernel_joins_them() -> None:
+    bridge = Bridge(offloads=TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, flags=IFF_NAPI)
+    bridge.let_near_join()
+    dice = random.Random(5)
+    frame_count = gathered_count = 0
+    with running_driver() as driver:
+        for _ in range(300):
+            frames = [segment.build() for segment in random_segments(dice)]
+            found, drops = driver.run("coalesce", [(PLAIN, frame) for frame in frames])
+            assert drops == 0
+            assert sum(gathered.frame_count for gathered in found) == len(frames)
+            expected = by_flow(bridge.write_at_once(frames))
+            assert by_flow([(gathered.header, gathered.frame) for gathered in found]) == expected
+            frame_count += len(frames)
+            gathered_count += len(found)
+    assert frame_count > 2 * gathered_count, "too little was joined to show anything"
 
 
 if __name__ == "__main__":
