@@ -116,6 +116,23 @@ static void test_headers_of_any_kind_are_copied(void **state)
 	}
 }
 
+/* A sender that vouches for the data needs not have left the pseudo-header's sum. */
+static void test_the_pseudo_sum_may_be_missing(void **state)
+{
+	for (unsigned kind = 0; kind < 2; kind++) {
+		struct offload_bench *bench = bench_of(state);
+		struct frame_spec spec = {.is_ipv6 = kind, .flags = ACK, .payload_length = 100};
+		struct frame *frame = offload_bench_add_gso(bench, spec, 60);
+
+		frame->header.hdr.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+		frame->data[frame_header_size(&spec) - 4] ^= 0xff;
+		assert_true(offload_bench_fill(bench, offload_segment, true));
+		assert_int_equal(bench->gather.count, 2);
+		spec.payload_length = 60;
+		frame_expect(&bench->gather.frames[0], &spec);
+	}
+}
+
 static void test_a_large_frame_may_take_many_gathers(void **state)
 {
 	struct offload_bench *bench = bench_of(state);
@@ -322,6 +339,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tcp_is_cut),
 		cmocka_unit_test(test_headers_of_any_kind_are_copied),
+		cmocka_unit_test(test_the_pseudo_sum_may_be_missing),
 		cmocka_unit_test(test_a_large_frame_may_take_many_gathers),
 		cmocka_unit_test(test_frames_behind_a_large_one_keep_their_order),
 		cmocka_unit_test(test_a_frame_of_one_segment_is_completed),
