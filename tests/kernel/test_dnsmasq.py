@@ -175,5 +175,35 @@ def test_it_binds_to_a_bridge_without_carrier() -> None:
         os.waitpid(parent, 0)
 
 
+@in_namespace
+def test_it_logs_each_reading_of_its_hosts_file() -> None:
+    """Once after it said that it started, and once for a SIGHUP: the broker counts them."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chown(directory, STRANGER, STRANGER)
+        make_bridge()
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                become_with([NET_BIND_SERVICE, NET_ADMIN, NET_RAW])
+                open(f"{directory}/x.hosts", "w").close()
+                exec_dnsmasq(directory, writer, "--user=", "--group=", f"--dhcp-hostsfile={directory}/x.hosts")
+            finally:
+                os._exit(127)
+        os.close(writer)
+        log = b""
+        for times in (1, 2, 3):
+            while log.count(f": read {directory}/x.hosts\n".encode()) < times:
+                more = os.read(reader, 65536)
+                assert more, "dnsmasq ended"
+                log += more
+            assert log.index(b"started, version") < log.index(b"read /")
+            os.kill(pid, signal.SIGTERM if times == 3 else signal.SIGHUP)
+        while more := os.read(reader, 65536):
+            log += more
+        assert log.count(b"read /") == 3
+        os.waitpid(pid, 0)
+
+
 if __name__ == "__main__":
     run_named_test(globals())

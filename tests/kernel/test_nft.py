@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 
-from kernelkit import as_stranger, child_namespace, in_namespace, run_named_test, shell, wait_for
+from kernelkit import as_stranger, child_namespace, in_namespace, libc, run_named_test, shell, wait_for
 
 NETLINK_NETFILTER = 12
 NFNLGRP_NFTABLES = 7
@@ -145,6 +145,45 @@ def test_forwarding_on_the_bridge_alone_loses_the_replies() -> None:
         shell("sysctl -qw net.ipv4.conf.up0.forwarding=1")
         assert reaches(vm, "198.51.100.1")
         assert shell("sysctl -n net.ipv4.ip_forward") == "0\n"
+
+
+@in_namespace
+def test_rt_mtu_is_the_smaller_of_both_ways() -> None:
+    """And it only ever makes a segment smaller. So one rule a direction fits a connection to both of its networks."""
+    nft = Nft()
+    complaint = nft.run(
+        "table inet t { chain f { type filter hook forward priority 0;"
+        " tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu; }; }"
+    )
+    nft.close()
+    assert complaint == ""
+    shell("sysctl -qw net.ipv4.ip_forward=1")
+    with child_namespace("small") as small, child_namespace("large") as large:
+        for number, (name, mtu) in enumerate(((small, 1400), (large, 9000))):
+            shell(f"ip link add v{number} mtu {mtu} type veth peer name e0 mtu 9000 netns {name}")
+            shell(f"ip addr add 10.0.{number}.1/24 dev v{number}; ip link set v{number} up")
+            shell(f"ip -n {name} addr add 10.0.{number}.2/24 dev e0; ip -n {name} link set e0 up")
+            shell(f"ip -n {name} route add default via 10.0.{number}.1")
+        for server, client, address in ((large, small, "10.0.1.2"), (small, large, "10.0.0.2")):
+            with socket_in(server) as listener, socket_in(client) as caller:
+                listener.bind((address, 80))
+                listener.listen()
+                caller.connect((address, 80))
+                with listener.accept()[0] as answerer:
+                    # Without IPv4's and TCP's header, and 12 bytes of timestamps.
+                    sizes = [end.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) for end in (caller, answerer)]
+                    assert sizes == [1400 - 52] * 2
+
+
+def socket_in(name: str) -> socket.socket:
+    """A TCP socket of another namespace: one stays where it was made."""
+    with open("/proc/self/ns/net") as own, open(f"/run/netns/{name}") as other:
+        assert libc.setns(other.fileno(), 0) == 0
+        try:
+            return socket.socket()
+        finally:
+            assert libc.setns(own.fileno(), 0) == 0
+
 
 
 if __name__ == "__main__":
