@@ -111,6 +111,8 @@ static void drive_created(json_t *parameters)
 	check(created_interface_decode(encoded, &again) == 0);
 	check(strcmp(created.interface_name, again.interface_name) == 0);
 	check(memcmp(created.queues, again.queues, sizeof(created.queues)) == 0);
+	check(created.vhosts_count == 0 || created.vhosts_count == created.queues_count);
+	check(memcmp(created.vhosts, again.vhosts, sizeof(created.vhosts)) == 0);
 	check(created.address.s_addr == again.address.s_addr);
 	json_decref(encoded);
 }
