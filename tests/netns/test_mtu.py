@@ -110,9 +110,10 @@ def transfer(
     """Moves size bytes over TCP, to whoever listens or from it: the segment size at the end, in bytes."""
     verbs = ("receive", "send") if to_listener else ("send", "receive")
     argv = ["/usr/bin/python3", "-c", TRANSFER]
-    server = listener.popen([*argv, "serve", address, str(port), str(size), verbs[0]], stdout=subprocess.PIPE, text=True)
+    arguments = [address, str(port), str(size)]
+    server = listener.popen([*argv, "serve", *arguments, verbs[0]], stdout=subprocess.PIPE, text=True)
     assert server.stdout.readline() == "ready\n"
-    client = caller.run([*argv, "call", address, str(port), str(size), verbs[1]])
+    client = caller.run([*argv, "call", *arguments, verbs[1]])
     server_says = server.stdout.readline().split()
     assert server.wait(10) == 0
     done, segment = map(int, (server_says if verbs[0] == "send" else client.stdout.split()))
