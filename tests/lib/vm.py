@@ -38,7 +38,7 @@ class VM:
 
     shell: the command is `sh -c 'qemu ... & wait'`, so that QEMU is a grandchild (its options are given by hand then).
     path: vmnet-helper --socket PATH and QEMU are started side by side, without vmnet-client.
-    options: more of them for vmnet-client.
+    options: more of them for vmnet-client. dhcp: whether the guest asks for an address.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class VM:
         path: bool = False,
         options: Sequence[str] = (),
         emulator: qemukit.Emulator = qemukit.INSTALLED,
+        dhcp: bool = True,
     ) -> None:
         self.name = name
         self.attach = attach
@@ -64,7 +65,7 @@ class VM:
         self.console = self.directory / "console"
         self.environment = {"VMNET_BROKER_SOCKET": str(broker.socket_path)}
         self._bin_dir = bin_dir
-        qemu = guestkit.qemu_command(kit, name, self.console, hostname=name, emulator=emulator.command)
+        qemu = guestkit.qemu_command(kit, name, self.console, hostname=name, dhcp=dhcp, emulator=emulator.command)
         if path:
             self.process, self.line = self._start_on_path(qemu, network)
         else:
@@ -127,6 +128,10 @@ class VM:
                 name = process_name(pid)
                 found.setdefault(names.get(name, "qemu" if name.startswith("qemu") else name), pid)
         return found
+
+    def command_line(self, name: str) -> list[str]:
+        """Of its process of that name, as in pids()."""
+        return command_line(self.pids()[name])
 
     def _is_ours(self, pid: int) -> bool:
         return any(str(self.directory) in word for word in command_line(pid)) or pid in self._family()

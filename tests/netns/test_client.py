@@ -26,12 +26,12 @@ def client(broker, bin_dir, show_on_failure):
         environment = {"VMNET_BROKER_SOCKET": str(broker.socket_path)}
         program = bin_dir / "vmnet-client"
 
-        def start(self, *arguments, user=MEMBER, stdout=subprocess.PIPE, **options):
+        def start(self, *arguments, user=MEMBER, stdout=subprocess.PIPE, env=None, **options):
             log = open(broker.directory / "client.log", "a")
             with log:
                 return broker.namespace.popen(
-                    [self.program, *arguments], user=user, env=self.environment, stdout=stdout, stderr=log,
-                    text=True, **options,
+                    [self.program, *arguments], user=user, env={**self.environment, **(env or {})}, stdout=stdout,
+                    stderr=log, text=True, **options,
                 )
 
         def run(self, *arguments, user=MEMBER, env=None, timeout=20):
@@ -77,6 +77,63 @@ def test_socket_attach(client, broker):
     assert values["VMNET_MTU"] == "1500"
     assert rest[-1].split()[1:] in (["4"], ["3", "4"]), "ls itself opens the folder at the lowest free number"
     wait_for(lambda: not [link for link in broker.links() if link["ifname"].startswith("vmtap")], 3, "the TAP is gone")
+
+
+def test_stream_attach(client):
+    probe = (
+        "import os,socket;s=socket.socket(fileno=4);s.settimeout(20);print(s.type.name);"
+        "f=b'\\xff'*6+bytes.fromhex(os.environ['VMNET_MAC_ADDRESS'].replace(':',''))+b'\\x88\\xb5'+bytes(46);"
+        "s.sendall(len(f).to_bytes(4,'big')+f);print(sorted(k for k in os.environ if k.startswith('VMNET_')))"
+    )
+    result = client.run("--network", "shared", "--attach", "stream", "--", "/usr/bin/python3", "-c", probe)
+    assert result.returncode == 0, result.stderr
+    line, kind, names = result.stdout.splitlines()
+    assert json.loads(line)["vmnet_network"] == "shared" and kind == "SOCK_STREAM"
+    assert "'VMNET_FD'" in names
+    assert "'VMNET_QUEUES'" not in names and "'VMNET_VHOST_USER_SOCKET'" not in names
+
+
+@pytest.fixture
+def runtime_dir(lab):
+    """An ordinary user's XDG_RUNTIME_DIR."""
+    directory = lab.public_directory("xdg", MEMBER)
+    directory.chmod(0o700)
+    return directory
+
+
+def test_vhost_user_attach(client, runtime_dir):
+    """The helper accepts a front-end that is the same user, and answers GET_FEATURES."""
+    probe = (
+        "import os,socket,struct;p=os.environ['VMNET_VHOST_USER_SOCKET'];s=socket.socket(socket.AF_UNIX);"
+        "s.settimeout(20);s.connect(p);s.sendall(struct.pack('<III',1,1,0));"
+        "request,flags,size,features=struct.unpack('<IIIQ',s.recv(20));"
+        "print(request,flags,size,features>>32&1);print(p);print(oct(os.stat(os.path.dirname(p)).st_mode));"
+        "print(os.environ.get('VMNET_FD'),os.environ['VMNET_QUEUES'],os.listdir('/proc/self/fd')[:-1])"
+    )
+    result = client.run(
+        *("--network", "shared", "--attach", "vhost-user", "--queues", "2", "--", "/usr/bin/python3", "-c", probe),
+        env={"XDG_RUNTIME_DIR": str(runtime_dir), "VMNET_FD": "99"},
+    )
+    assert result.returncode == 0, result.stderr
+    line, reply, path, mode, rest = result.stdout.splitlines()
+    assert json.loads(line)["vmnet_network"] == "shared"
+    assert reply == "1 5 8 1", "a reply of version 1 that offers VIRTIO_F_VERSION_1"
+    assert path.startswith(f"{runtime_dir}/vmnet-") and mode == "0o40700"
+    assert rest.startswith("None 2 ") and "'4'" not in rest
+    assert not list(runtime_dir.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_directory_of_vhost_user_goes_with_the_client(client, runtime_dir, number):
+    process = client.start(
+        "--network", "shared", "--attach", "vhost-user", *shell("exec sleep 61.5"),
+        env={"XDG_RUNTIME_DIR": str(runtime_dir)},
+    )  # fmt: skip
+    json.loads(process.stdout.readline())
+    assert [path.is_socket() for path in runtime_dir.glob("vmnet-*/net")] == [True]
+    process.send_signal(number)
+    process.wait(10)
+    wait_for(lambda: not list(runtime_dir.iterdir()), 8, "removal of the directory")
 
 
 def test_native_attach(client):
@@ -137,26 +194,69 @@ def test_stable_mac(client):
     assert len(set(macs)) == 4
 
 
+DEVICE = r"-device virtio-net-pci,netdev=\1,mac={mac}"
+DGRAM = rf"-netdev dgram,id=(\S+),local.type=fd,local.str=4 {DEVICE}$"
+STREAM = rf"-netdev stream,id=(\S+),server=off,addr.type=fd,addr.str=4 {DEVICE}$"
+TAP = rf"-netdev tap,id=(\S+),fd=4,vhost=off {DEVICE}$"
+VHOST_USER = (
+    r"-object memory-backend-memfd,id=(\S+),size=1073741824,share=on -machine memory-backend=\1 "
+    r"-chardev socket,id=(\S+),path=/tmp/vmnet-[0-9a-f]{{16}}/net "
+    r"-netdev vhost-user,id=(\S+),chardev=\2,queues=QUEUES -device virtio-net-pci,netdev=\3,mac={mac}"
+)
 QEMU_OPTIONS = {
-    ("--attach", "socket"): r"-netdev dgram,id=(\S+),local.type=fd,local.str=4 -device virtio-net-pci,netdev=\1,mac={mac}$",
-    ("--attach", "native"): r"-netdev tap,id=(\S+),fd=4(,vhost=off)? -device virtio-net-pci,netdev=\1,mac={mac}$",
-    ("--attach", "native", "--queues", "1"): r"-netdev tap,id=(\S+),fd=4(,vhost=off)? -device virtio-net-pci,netdev=\1,mac={mac}$",
-    ("--attach", "native", "--queues", "2"): r"-netdev tap,id=(\S+),fds=4:5(,vhost=off)? -device virtio-net-pci,netdev=\1,mac={mac},mq=on,vectors=6$",
+    ("--attach", "socket"): DGRAM,
+    ("--attach", "stream"): STREAM,
+    ("--stats-interval", "60"): STREAM,
+    (): TAP,
+    ("--attach", "native"): TAP,
+    ("--attach", "native", "--queues", "1"): TAP,
+    ("--queues", "2"): rf"-netdev tap,id=(\S+),fds=4:5,vhost=off {DEVICE},mq=on,vectors=6$",
+    ("--attach", "vhost-user"): VHOST_USER.replace("QUEUES", "1") + "$",
+    ("--attach", "vhost-user", "--queues", "4"): VHOST_USER.replace("QUEUES", "4") + ",mq=on,vectors=10$",
 }
 
 
-@pytest.mark.parametrize("arguments", QEMU_OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("arguments", QEMU_OPTIONS, ids=lambda words: " ".join(words) or "nothing")
 def test_qemu_options(client, arguments):
     result = client.run("--qemu", "--network", "shared", *arguments, "--", "echo", "-m", "1G")
+    assert result.returncode == 0, result.stderr
     line, said = result.stdout.splitlines()
     pattern = QEMU_OPTIONS[arguments].format(mac=json.loads(line)["vmnet_mac_address"])
     assert re.match("-m 1G " + pattern, said), said
 
 
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("-mem-path", "/dev/hugepages"), "memory-backend-file"),
+        (("-numa", "node"), "memdev=mem"),
+        (("-m", "many"), "-m 512M"),
+        (("-machine", "memory-backend=m", "-object", "memory-backend-ram,id=m,size=1G"), "size=1G,share=on"),
+    ],
+)
+def test_qemu_memory_that_vhost_user_cannot_share(client, broker, words, advice):
+    result = client.run("--qemu", "--network", "shared", "--attach", "vhost-user", "--", "echo", *words)
+    assert result.returncode == 1 and result.stdout == ""
+    assert advice in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not broker.links(), "it is said before anything exists"
+
+
+@pytest.mark.parametrize("attach", ["socket", "stream"])
+@pytest.mark.parametrize("options", [("--enable-tso", "--enable-checksum-offload"), ("--vnet-hdr",)], ids=" ".join)
+def test_offloads_are_the_helpers(client, attach, options):
+    process = client.start("--network", "shared", "--attach", attach, *options, *shell("exec sleep 61.5"))
+    line = json.loads(process.stdout.readline())
+    helper = next(p for p in children_of(process.pid) if process_name(p) == "vmnet-helper")
+    assert set(options) <= set(command_line(helper))
+    assert line["vmnet_max_packet_size"] > 1514
+    process.terminate()
+    assert process.wait(10) == 128 + signal.SIGTERM
+
+
 # Exit codes
 
 
-@pytest.mark.parametrize("attach", ["socket", "native"])
+@pytest.mark.parametrize("attach", ["socket", "stream", "vhost-user", "native"])
 @pytest.mark.parametrize(
     ("command", "status"),
     [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)],
@@ -187,7 +287,7 @@ def test_signal_to_the_client(client, number):
     wait_for(lambda: not any(map(is_running, family)), 2, "end of its children")
 
 
-@pytest.mark.parametrize("attach", ["socket", "native"])
+@pytest.mark.parametrize("attach", ["socket", "stream", "vhost-user", "native"])
 def test_signal_while_nobody_reads_the_line(client, broker, attach):
     with full_pipe() as stdout:
         process = client.start("--network", "shared", "--attach", attach, *shell("true"), stdout=stdout)
@@ -206,10 +306,14 @@ REFUSED = [
     (("--shared-interface", "x"), "--shared-interface"),
     (("--start-address", "10.0.0.1"), "--start-address"),
     (("--enable-isolation",), "--enable-isolation"),
-    (("--enable-tso",), "--enable-tso"),
+    (("--enable-tso",), "--enable-checksum-offload"),
+    (("--enable-checksum-offload",), "--enable-tso"),
+    (("--enable-tso", "--enable-checksum-offload", "--vnet-hdr"), "--vnet-hdr"),
+    (("--attach", "vhost-user", "--vnet-hdr"), "--vnet-hdr"),
+    (("--qemu", "--vnet-hdr"), "--qemu"),
     (("--attach", "moon"), "--attach"),
-    (("--attach", "stream"), "stream"),
     (("--queues", "2"), "--queues"),
+    (("--attach", "stream", "--queues", "2"), "--queues"),
     (("--attach", "native", "--queues", "9"), "--queues"),
     (("--interface-id", "1"), "--interface-id"),
     (("--mac", "ff:ff:ff:ff:ff:ff"), "--mac"),
@@ -254,7 +358,7 @@ def test_killed_helper_is_noticed(client, broker):
     wait_for(lambda: not any(map(is_running, family)), 3, "end of the family")
 
 
-@pytest.mark.parametrize("attach", ["socket", "native"])
+@pytest.mark.parametrize("attach", ["socket", "stream", "vhost-user", "native"])
 @pytest.mark.parametrize("text", ["exec sleep 61.5", "sleep 61.5 & wait", "sh -c 'sleep 61.5 & wait' & wait"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_client_leaves_nothing(client, broker, attach, text, number):
