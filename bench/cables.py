@@ -47,7 +47,7 @@ class Cable:
     vm_end: int
     mac: str
     address: str
-    mtu: int
+    network: str
     mode: str
     pids: list[int]
     further_ends: list[int]  # of VMs that are flooded along with this one
@@ -86,11 +86,11 @@ def _logged_stats(log_path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def helper_cable(
-    place: Place, *, kind: str = "datagram", mode: str = "plain", mtu: int = 1500, helper: Helper = Helper(),
+    place: Place, *, kind: str = "datagram", mode: str = "plain", network: str = "small", helper: Helper = Helper(),
     small_buffers: bool = False, extra: Sequence[str] = (),
 ) -> Iterator[Cable]:  # fmt: skip
     """vmnet-helper. small_buffers: what is left of the queues for a user whom nobody forces larger ones for."""
-    network = place.network(mtu)
+    place.hold(network)
     vm_socket, helper_socket = socket.socketpair(socket.AF_UNIX, KINDS[kind])
     log_path = place.broker.directory / f"helper-{place.number()}.log"
     arguments = ["--network", network, *MODE_ARGUMENTS[mode], *helper.arguments, *extra]
@@ -110,14 +110,15 @@ def helper_cable(
         helper_socket.close()
         line = json.loads(answer)
         yield Cable(
-            vm_socket.fileno(), line["vmnet_mac_address"], line["vmnet_ipv4_address"], mtu, mode, [process.pid], [],
+            vm_socket.fileno(), line["vmnet_mac_address"], line["vmnet_ipv4_address"], network, mode, [process.pid], [],
             lambda: _logged_stats(log_path),
         )  # fmt: skip
 
 
 @contextlib.contextmanager
-def one_frame_cable(place: Place, *, mtu: int = 1500, flood: int = 0) -> Iterator[Cable]:
+def one_frame_cable(place: Place, *, network: str = "small", flood: int = 0) -> Iterator[Cable]:
     """The baseline: one frame a system call; with flood every frame goes to so many further VMs too."""
+    place.hold(network)
     with contextlib.ExitStack() as stack:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(1 + flood)]
         for vm_socket, own in pairs:
@@ -125,7 +126,7 @@ def one_frame_cable(place: Place, *, mtu: int = 1500, flood: int = 0) -> Iterato
             own.setblocking(False)
             _set_buffers([vm_socket, own], GOOD_BUFFER, force=True)
         fds = [own.fileno() for _, own in pairs]
-        tap = place.open_tap(mtu, f"one{place.number()}")
+        tap = place.open_tap(network, f"one{place.number()}")
         arguments = [word for fd in fds for word in ("--fd", str(fd))]
         process = place.host.popen(
             [place.bench_dir / "one-frame-forwarder", "--tap-fd", str(tap), *arguments], pass_fds=[tap, *fds]
@@ -136,21 +137,21 @@ def one_frame_cable(place: Place, *, mtu: int = 1500, flood: int = 0) -> Iterato
             own.close()
         number = place.number()
         yield Cable(
-            pairs[0][0].fileno(), f"52:54:00:b0:{number >> 8:02x}:{number & 255:02x}", place.foreign_address(mtu),
-            mtu, "plain", [process.pid], [vm_socket.fileno() for vm_socket, _ in pairs[1:]],
+            pairs[0][0].fileno(), f"52:54:00:b0:{number >> 8:02x}:{number & 255:02x}", place.foreign_address(network),
+            network, "plain", [process.pid], [vm_socket.fileno() for vm_socket, _ in pairs[1:]],
         )  # fmt: skip
 
 
 @contextlib.contextmanager
-def native_cable(place: Place, *, mtu: int = 1500) -> Iterator[Cable]:
+def native_cable(place: Place, *, network: str = "small") -> Iterator[Cable]:
     """No forwarder: the broker's TAP itself, as a VM has it that was attached natively."""
-    network = place.network(mtu)
+    place.hold(network)
     with place.broker.connect() as connection:
         reply, fds = connection.call("CreateInterface", network=network)
     with owned(fds[0]) as tap:
         for fd in fds[1:]:
             os.close(fd)
-        yield Cable(tap, reply["mac"], reply["address"], mtu, "vnet-hdr", [], [])
+        yield Cable(tap, reply["mac"], reply["address"], network, "vnet-hdr", [], [])
 
 
 @contextlib.contextmanager

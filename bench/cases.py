@@ -8,10 +8,11 @@ from typing import Any
 
 from . import measure, raw
 from .cables import Helper, helper_cable, native_cable, one_frame_cable
-from .lines import cable_line, passt_line, vde_line, veth_line
+from .lines import cable_line, pair_line, passt_line, vde_line, veth_line
+from .place import IDLE_VMS
 from .runner import Case, Entry, Measure
 
-TO_HOST, TO_VM = "VM->host", "host->VM"
+TO_HOST, TO_VM, TO_VM2 = "VM->host", "host->VM", "VM->VM"
 BOTH_WAYS = (Measure(TO_HOST, measure.vm_to_host), Measure(TO_VM, measure.host_to_vm))
 Helpers = tuple[Helper, ...]
 
@@ -43,12 +44,12 @@ def small_frames(helpers: Helpers) -> Case:
 
 def large_frames(helpers: Helpers) -> Case:
     """A VM that hands over frames of 64 KiB, on a network whose MTU is that large too."""
-    mtu = 65520
-    entries = [_entry("veth", veth_line, mtu=mtu), _entry("passt stream", passt_line, mtu=mtu)]
+    network = "large"
+    entries = [_entry("veth", veth_line, network=network), _entry("passt stream", passt_line, mtu=65520)]
     for kind in ("datagram", "stream"):
-        entries += _helpers(helpers, kind, kind=kind, mode="raw", mtu=mtu)
-        entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr", mtu=mtu)
-        entries += _helpers(helpers, f"{kind}, small buffers", kind=kind, mode="raw", mtu=mtu, small_buffers=True)
+        entries += _helpers(helpers, kind, kind=kind, mode="raw", network=network)
+        entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr", network=network)
+        entries += _helpers(helpers, f"{kind}, small buffers", kind=kind, mode="raw", network=network, small_buffers=True)
     return Case("large frames", "Simulated VM with offloads, MTU 65520", tuple(entries), BOTH_WAYS)
 
 
@@ -88,6 +89,14 @@ def round_trips(helpers: Helpers) -> Case:
     return Case("round trip", "Round trip to the host", tuple(entries), (Measure("", raw.round_trip),))
 
 
+def idle_vms(helpers: Helpers) -> Case:
+    """Two VMs talk while others of their network are idle."""
+    entries = []
+    for idle in IDLE_VMS:
+        entries += _helpers(helpers, f"datagram, {idle} idle", pair_line, network=f"idle-{idle}", idle=idle)
+    return Case("idle VMs", "Two simulated VMs beside idle ones", tuple(entries), (Measure(TO_VM2, measure.vm_to_host),))
+
+
 def all_cases(helpers: Helpers) -> list[Case]:
     """In the order in which they run."""
     return [
@@ -97,4 +106,5 @@ def all_cases(helpers: Helpers) -> list[Case]:
         raw_frames(helpers, 1514, "tcp"),
         raw_frames(helpers, 60, "udp"),
         round_trips(helpers),
+        idle_vms(helpers),
     ]

@@ -28,9 +28,8 @@ class Line:
     name: str
     namespace: Namespace
     address: str  # the VM's
-    target: str  # the host's, with an iperf3 server at this port
+    target: str  # the host's, or another VM's, with an iperf3 server at this port
     port: int
-    mtu: int
     pids: list[int] = field(default_factory=list)
     vm_pids: list[int] = field(default_factory=list)  # what plays the VM
     stats: Callable[[], dict[str, Any]] = dict  # the forwarder's own counters, if it has any
@@ -48,11 +47,11 @@ def _set_up(vm: Namespace, address: str, mtu: int, mac: str | None = None) -> No
 
 
 def line_to_gateway(
-    place: Place, name: str, vm: Namespace, address: str, mtu: int, *pids: list[int], **more: Any
+    place: Place, name: str, vm: Namespace, address: str, network: str, *pids: list[int], **more: Any
 ) -> Line:
     """A line to the host's address on the network."""
-    gateway = place.gateway(mtu)
-    return Line(name, vm, address, gateway, place.start_server(gateway), mtu, *pids, **more)
+    gateway = place.gateway(network)
+    return Line(name, vm, address, gateway, place.start_server(gateway), *pids, **more)
 
 
 @contextlib.contextmanager
@@ -72,6 +71,15 @@ def simulator(
 
 
 @contextlib.contextmanager
+def simulated_vm(place: Place, cable: Cable, extra: Sequence[str] = ()) -> Iterator[tuple[Namespace, int]]:
+    """A VM with an address at the end of a cable: its namespace, and the pid of its VM program."""
+    vm, mtu = place.namespace(), place.mtu(cable.network)
+    with simulator(place, vm, cable.vm_end, mode=cable.mode, mtu=mtu, extra=extra) as process:
+        _set_up(vm, cable.address, mtu, cable.mac)
+        yield vm, process.pid
+
+
+@contextlib.contextmanager
 def cable_line(
     place: Place, name: str, *, cable: Callable[..., AbstractContextManager[Cable]],
     simulator_arguments: Sequence[str] = (), **options: Any,
@@ -79,31 +87,40 @@ def cable_line(
     """A cable, and the simulator at its other end; others that are flooded are up and ignore what comes."""
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(cable(place, **options))
-        vm = place.namespace()
-        own = stack.enter_context(
-            simulator(place, vm, made.vm_end, mode=made.mode, mtu=made.mtu, extra=simulator_arguments)
-        )
-        _set_up(vm, made.address, made.mtu, made.mac)
+        vm, vm_pid = stack.enter_context(simulated_vm(place, made, simulator_arguments))
         for end in made.further_ends:
             other = place.namespace()
-            stack.enter_context(simulator(place, other, end, mode=made.mode, mtu=made.mtu))
+            stack.enter_context(simulator(place, other, end, mode=made.mode, mtu=place.mtu(made.network)))
             other.ip("link", "set", VM_LINK, "up")
-        yield line_to_gateway(place, name, vm, made.address, made.mtu, made.pids, [own.pid], stats=made.stats)
+        yield line_to_gateway(place, name, vm, made.address, made.network, made.pids, [vm_pid], stats=made.stats)
 
 
 @contextlib.contextmanager
-def veth_line(place: Place, name: str, *, mtu: int = 1500, offloads: bool = True) -> Iterator[Line]:
+def pair_line(
+    place: Place, name: str, *, cable: Callable[..., AbstractContextManager[Cable]], idle: int = 0, **options: Any
+) -> Iterator[Line]:
+    """Two VMs that talk to each other, and idle ones beside them."""
+    with contextlib.ExitStack() as stack:
+        cables = [stack.enter_context(cable(place, **options)) for _ in range(2 + idle)]
+        vms = [stack.enter_context(simulated_vm(place, made)) for made in cables]
+        port = place.start_server(cables[1].address, vms[1][0])
+        pids = cables[0].pids + cables[1].pids
+        yield Line(name, vms[0][0], cables[0].address, cables[1].address, port, pids, [vms[0][1], vms[1][1]])
+
+
+@contextlib.contextmanager
+def veth_line(place: Place, name: str, *, network: str = "small", offloads: bool = True) -> Iterator[Line]:
     """No forwarder at all: the kernel's own cable into the bridge, the limit without a guest."""
-    vm, link, address = place.namespace(), f"ve{place.number()}", place.foreign_address(mtu)
-    place.network(mtu)
+    vm, link, address = place.namespace(), f"ve{place.number()}", place.foreign_address(network)
+    place.hold(network)
     place.lab.veth(vm, VM_LINK, place.host, link)
     try:
-        place.join(mtu, link)
-        _set_up(vm, address, mtu)
+        place.join(network, link)
+        _set_up(vm, address, place.mtu(network))
         if not offloads:
             for namespace, one in ((vm, VM_LINK), (place.host, link)):
                 namespace.run(["ethtool", "-K", one, "tso", "off", "gso", "off", "gro", "off", "tx", "off"])
-        yield line_to_gateway(place, name, vm, address, mtu)
+        yield line_to_gateway(place, name, vm, address, network)
     finally:
         place.host.ip("link", "delete", link)
 
@@ -111,9 +128,9 @@ def veth_line(place: Place, name: str, *, mtu: int = 1500, offloads: bool = True
 @contextlib.contextmanager
 def vde_line(place: Place, name: str) -> Iterator[Line]:
     """vde_switch between a TAP on the bridge and one in the VM's namespace."""
-    mtu, tap, address = 1500, f"vde{place.number()}", place.foreign_address(1500)
+    network, tap, address = "small", f"vde{place.number()}", place.foreign_address("small")
     control = place.lab.directory / f"{tap}-control"
-    place.network(mtu)
+    place.hold(network)
     with contextlib.ExitStack() as stack:
         switch = place.host.popen(
             ["vde_switch", "-s", control, "-M", f"{control}-mgmt", "-n", "64", "-m", "666"],
@@ -126,9 +143,9 @@ def vde_line(place: Place, name: str) -> Iterator[Line]:
         for namespace, link in ((place.host, tap), (vm, VM_LINK)):
             plugs.append(stack.enter_context(ended(namespace.popen(["vde_plug2tap", "-s", control, link]))))
             wait_for(lambda: f" {link}:" in namespace.ip("link"), 5, f"vde_plug2tap's {link}")  # noqa: B023
-        place.join(mtu, tap)
-        _set_up(vm, address, mtu)
-        yield line_to_gateway(place, name, vm, address, mtu, [switch.pid, plugs[0].pid], [plugs[1].pid])
+        place.join(network, tap)
+        _set_up(vm, address, place.mtu(network))
+        yield line_to_gateway(place, name, vm, address, network, [switch.pid, plugs[0].pid], [plugs[1].pid])
 
 
 @contextlib.contextmanager
@@ -140,4 +157,4 @@ def passt_line(place: Place, name: str, *, mtu: int = 1500) -> Iterator[Line]:
         with simulator(place, vm, vm_socket.fileno(), mode="plain", mtu=mtu) as own:
             _set_up(vm, UPLINK_ADDRESS, mtu)
             port = place.start_server(LOOPBACK)
-            yield Line(name, vm, UPLINK_ADDRESS, INTERNET_ADDRESS, port, mtu, [pid], [own.pid])
+            yield Line(name, vm, UPLINK_ADDRESS, INTERNET_ADDRESS, port, [pid], [own.pid])

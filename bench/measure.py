@@ -37,7 +37,7 @@ def _iperf3(line: Line, arguments: list[str], seconds: float) -> dict[str, Any]:
     """A server that is still at its last test says so, for a moment. iperf3 may fail with status 0."""
 
     def try_once() -> dict[str, Any] | None:
-        command = ["iperf3", "-J", "-t", f"{seconds:g}", *arguments, "-p", str(line.port), "-c", line.target]
+        command = ["iperf3", "-J", "-t", str(round(seconds)), *arguments, "-p", str(line.port), "-c", line.target]
         try:
             result = json.loads(line.run(command, timeout=seconds + 10))
         except CommandError as failure:

@@ -5,16 +5,32 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lib import guestkit
-from lib.broker import Broker, Varlink
+from lib.broker import Broker, Varlink, VarlinkError
 from lib.lab import Lab, Namespace, wait_for
 
 PREFIX = 24
-# By MTU. Fixed subnets, so that the veth and TAPs that the broker knows nothing of can be given addresses.
-NETWORKS = {1500: ("small", "192.168.101"), 65520: ("large", "192.168.102")}
+IDLE_VMS = (0, 2, 6, 14)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the broker's. Fixed subnets, so that what the broker knows nothing of can have addresses too."""
+
+    subnet: str  # the first three bytes
+    mtu: int = 1500
+
+
+NETWORKS = {
+    "small": Network("192.168.101"),
+    "large": Network("192.168.102", 65520),
+    # One for each number of idle VMs, so that rounds can interleave.
+    **{f"idle-{count}": Network(f"192.168.{110 + count}") for count in IDLE_VMS},
+}
 LOOPBACK = "127.0.0.1"  # where passt and QEMU's user network take a guest's connections to the gateway
 FIRST_FOREIGN_HOST = 240  # above what dnsmasq leases out
 FIRST_PORT = 5201
@@ -36,10 +52,10 @@ class Place:
         self._numbers = itertools.count()
         self._hosts = itertools.count(FIRST_FOREIGN_HOST)
         self._ports = itertools.count(FIRST_PORT)
-        self._connections: dict[int, Varlink] = {}
+        self._connections: dict[str, Varlink] = {}
         self._kit: guestkit.Kit | None = None
         self._stack = contextlib.ExitStack()
-        self.broker = Broker(lab, bin_dir, networks={name: _config(mtu) for mtu, (name, _) in NETWORKS.items()})
+        self.broker = Broker(lab, bin_dir, networks={name: _config(network) for name, network in NETWORKS.items()})
         # Hosts differ in whether something has loaded br_netfilter; each frame costs more where it has been.
         for table in ("iptables", "ip6tables", "arptables"):
             if Path(f"/proc/sys/net/bridge/bridge-nf-call-{table}").exists():
@@ -58,17 +74,21 @@ class Place:
         """For names that must differ."""
         return next(self._numbers)
 
-    def network(self, mtu: int) -> str:
-        """The network with this MTU, held from now on."""
-        name = NETWORKS[mtu][0]
-        if mtu not in self._connections:
-            connection = self.broker.connect()
-            self._connections[mtu] = connection
-            connection.call("AcquireNetwork", network=name)
-            wait_for(lambda: self._link_mtu(name) is not None, 10, f"the bridge of network {name}")
-            if self._link_mtu(name) != mtu:
-                raise Unavailable(f"the broker made network {name} with MTU {self._link_mtu(name)} and not {mtu}")
-        return name
+    def hold(self, network: str) -> str:
+        """The network's name, and that it exists from now on."""
+        if network not in self._connections:
+            connection = self._connections[network] = self.broker.connect()
+            try:
+                connection.call("AcquireNetwork", network=network)
+            except VarlinkError as error:
+                raise Unavailable(f"network {network}: {error.parameters.get('reason', error)}") from None
+            mtu = self.bridge_link(network)["mtu"]
+            if mtu != self.mtu(network):
+                raise Unavailable(f"the broker made network {network} with MTU {mtu} and not {self.mtu(network)}")
+        return network
+
+    def mtu(self, network: str) -> int:
+        return NETWORKS[network].mtu
 
     def start_server(self, address: str, namespace: Namespace | None = None) -> int:
         """An iperf3 server for one line alone, so that a test that hangs spoils no other's; its port."""
@@ -80,55 +100,52 @@ class Place:
         wait_for(lambda: "Server listening" in log_path.read_text(), 10, f"iperf3 at {address} port {port}")
         return port
 
-    def gateway(self, mtu: int) -> str:
+    def gateway(self, network: str) -> str:
         """The host's address on the network."""
-        return f"{NETWORKS[mtu][1]}.1"
+        return f"{NETWORKS[network].subnet}.1"
 
-    def bridge(self, mtu: int) -> str:
+    def bridge(self, network: str) -> str:
         """The network's bridge, a link of lab.host."""
-        return f"vmnet-{self.network(mtu)}"
+        return f"vmnet-{network}"
 
-    def foreign_address(self, mtu: int) -> str:
+    def foreign_address(self, network: str) -> str:
         """An address on the network for a VM that the broker knows nothing of."""
-        return f"{NETWORKS[mtu][1]}.{next(self._hosts)}"
+        return f"{NETWORKS[network].subnet}.{next(self._hosts)}"
 
     def namespace(self) -> Namespace:
         """A namespace that plays a VM."""
         return self.lab.namespace(f"vm{self.number()}")
 
-    def open_tap(self, mtu: int, name: str) -> int:
+    def open_tap(self, network: str, name: str) -> int:
         """A TAP without virtio-net header on the network's bridge, as the older tools have it."""
         tap = self.host.open_tap(name, vnet_hdr=False)
-        self.join(mtu, name)
+        self.join(network, name)
         return tap
 
-    def join(self, mtu: int, link: str) -> None:
+    def join(self, network: str, link: str) -> None:
         """Puts a link of lab.host on the network's bridge."""
-        self.host.ip("link", "set", link, "mtu", str(mtu), "master", self.bridge(mtu), "up")
+        self.host.ip("link", "set", link, "mtu", str(self.mtu(network)), "master", self.bridge(network), "up")
 
-    def bridge_link(self, mtu: int) -> dict[str, Any]:
-        """The network's bridge as `ip -json link` shows it."""
-        return json.loads(self.host.ip("-json", "link", "show", "dev", self.bridge(mtu)))[0]
+    def bridge_link(self, network: str) -> dict[str, Any]:
+        """The network's bridge as `ip -json -stats link` shows it."""
+        return json.loads(self.host.ip("-json", "-stats", "link", "show", "dev", self.bridge(network)))[0]
 
-    def discard(self, mtu: int, address: str) -> None:
+    def discard(self, network: str, address: str) -> None:
         """The host throws away what comes to address before its stack sees it: made frames have no receiver."""
-        device = self.bridge_link(mtu)["ifname"]
+        device = self.bridge_link(network)["ifname"]
         chain = f"add chain netdev bench {device} {{ type filter hook ingress device {device} priority 0; }}"
         rule = f"add rule netdev bench {device} ip daddr {address} drop"
         self.host.run(["nft", f"add table netdev bench; {chain}; flush chain netdev bench {device}; {rule}"])
 
     def kit(self) -> guestkit.Kit:
+        """The guests' files; made on first use."""
         if not self._kit:
             self._kit = guestkit.reachable(guestkit.build(), self.lab.public_directory("kit"))
         return self._kit
 
-    def _link_mtu(self, network: str) -> int | None:
-        links = json.loads(self.host.ip("-json", "link", "show"))
-        return next((link["mtu"] for link in links if f"vmnet-{network}" in link.get("altnames", ())), None)
 
-
-def _config(mtu: int) -> dict[str, Any]:
-    config: dict[str, Any] = {"mode": "shared", "subnet": f"{NETWORKS[mtu][1]}.0/{PREFIX}"}
-    if mtu != 1500:
-        config["mtu"] = mtu
+def _config(network: Network) -> dict[str, Any]:
+    config: dict[str, Any] = {"mode": "shared", "subnet": f"{network.subnet}.0/{PREFIX}"}
+    if network.mtu != 1500:
+        config["mtu"] = network.mtu
     return config

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lib.lab import CommandError
@@ -28,7 +28,6 @@ class RawLine:
     place: Place
     cable: Cable
     other: Cable | None  # another VM's TAP on the same network
-    programs: dict[str, Any] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -37,8 +36,8 @@ def raw_line(
     **options: Any,
 ) -> Iterator[RawLine]:  # fmt: skip
     with cable(place, **options) as made, contextlib.ExitStack() as stack:
-        other = stack.enter_context(native_cable(place, mtu=made.mtu)) if sends_to_vm else None
-        place.discard(made.mtu, NOWHERE)
+        other = stack.enter_context(native_cable(place, network=made.network)) if sends_to_vm else None
+        place.discard(made.network, NOWHERE)
         yield RawLine(name, place, made, other)
 
 
@@ -62,21 +61,20 @@ def _rates(name: str, frames: int, result: dict[str, Any], used: float, pids: li
     return figures
 
 
-def _host_packets(line: RawLine) -> int:
+def _host_bytes(line: RawLine) -> int:
     """Bytes that the bridge got from its ports for the host itself."""
-    stats = json.loads(line.place.host.ip("-json", "-stats", "link", "show", "dev", line.place.bridge(line.cable.mtu)))
-    return stats[0]["stats64"]["rx"]["bytes"]
+    return line.place.bridge_link(line.cable.network)["stats64"]["rx"]["bytes"]
 
 
 def blast_to_host(line: RawLine, seconds: float, size: int, protocol: str) -> Figures:
     """As fast as the VM's socket takes them. What the host got is asked of its bridge, in bytes, as it gets large
     frames made of many."""
-    mac = line.place.bridge_link(line.cable.mtu)["address"]
+    mac = line.place.bridge_link(line.cable.network)["address"]
     arguments = ["--source-fd", str(line.cable.vm_end), "--size", str(size), "--protocol", protocol,
                  "--milliseconds", str(round(seconds * 1000)), *_flow(line.cable, mac, NOWHERE)]  # fmt: skip
-    before, bytes_before = cpu_seconds(line.cable.pids), _host_packets(line)
+    before, bytes_before = cpu_seconds(line.cable.pids), _host_bytes(line)
     result = _run(line, "frame-blaster", [line.cable.vm_end], arguments, seconds)
-    used, got = cpu_seconds(line.cable.pids) - before, _host_packets(line) - bytes_before
+    used, got = cpu_seconds(line.cable.pids) - before, _host_bytes(line) - bytes_before
     if got < 0.5 * result["sent"] * (size - 14):
         raise CommandError(f"{line.name}: the host got {got} bytes of {result['sent']} frames of {size}")
     return _rates(line.name, result["sent"], result, used, line.cable.pids)
@@ -98,10 +96,10 @@ def blast_to_vm(line: RawLine, seconds: float, size: int, protocol: str) -> Figu
 def round_trip(line: RawLine, seconds: float) -> Figures:
     """ICMP echo to the host, 1 ms apart."""
     place, cable = line.place, line.cable
-    bridge = place.bridge_link(cable.mtu)
+    bridge = place.bridge_link(cable.network)
     place.host.ip("neighbour", "replace", cable.address, "lladdr", cable.mac, "dev", bridge["ifname"])
     arguments = ["--fd", str(cable.vm_end), "--count", str(max(100, round(seconds * 1000))),
-                 *_flow(cable, bridge["address"], place.gateway(cable.mtu))]  # fmt: skip
+                 *_flow(cable, bridge["address"], place.gateway(cable.network))]  # fmt: skip
     result = _run(line, "frame-ping", [cable.vm_end], arguments, seconds)
     if result["answered"] < 0.99 * result["sent"]:
         raise CommandError(f"{line.name}: {result['answered']} of {result['sent']} echo requests were answered")

@@ -73,16 +73,30 @@ def _last_line(error: BaseException) -> str:
 
 
 def _measure(case: Case, name: str, line: Any, measure: Measure, seconds: float, round_number: int,
-             results: Results) -> None:  # fmt: skip
+             results: Results) -> bool:  # fmt: skip
     try:
         figures = measure.function(line, seconds)
     except FAILURES as error:
-        results.problem(f"{case.name}, {name}, {measure.direction}, round {round_number}: {_last_line(error)}")
-        return
+        results.problem(f"{case.name}, {name}, {measure.direction}, round {round_number + 1}: {_last_line(error)}")
+        return False
     for figure, value in figures.items():
         results.samples.append(Sample(case.name, name, measure.direction, figure, round_number, value))
     shown = ", ".join(f"{figure} {value:.2f}" for figure, value in figures.items())
     print(f"   {round_number + 1}  {name:34} {measure.direction:12} {shown}", flush=True)
+    return True
+
+
+def _run_round(case: Case, lines: list[tuple[Entry, Any]], round_number: int, seconds: float,
+               results: Results) -> list[Entry]:  # fmt: skip
+    """Each line once, another one first in each round. Returns those that failed: they would again, and take long."""
+    first = round_number % len(lines)
+    failed = []
+    for entry, line in lines[first:] + lines[:first]:
+        for measure in case.measures:
+            if not _measure(case, entry.name, line, measure, seconds, round_number, results):
+                failed.append(entry)
+                break
+    return failed
 
 
 def run_case(place: Place, case: Case, rounds: int, seconds: float, results: Results) -> None:
@@ -92,10 +106,7 @@ def run_case(place: Place, case: Case, rounds: int, seconds: float, results: Res
     with contextlib.ExitStack() as stack:
         lines = _open_lines(place, case, stack, results)
         for round_number in range(1 if case.once else rounds):
-            first = round_number % max(1, len(lines))
-            for entry, line in lines[first:] + lines[:first]:
-                for measure in case.measures:
-                    _measure(case, entry.name, line, measure, seconds, round_number, results)
+            if lines:
+                failed = _run_round(case, lines, round_number, seconds, results)
+                lines = [one for one in lines if one[0] not in failed]
     results.seconds[case.name] = time.monotonic() - started
-
-
