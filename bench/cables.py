@@ -85,33 +85,41 @@ def _logged_stats(log_path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def helper_process(
+    place: Place, arguments: Sequence[str], *, helper: Helper = Helper(), fds: Sequence[int] = ()
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any], Path]]:
+    """A vmnet-helper that is ready, its JSON line, and its log."""
+    log_path = place.broker.directory / f"helper-{place.number()}.log"
+    with open(log_path, "w") as log:
+        process = place.host.popen(
+            [helper.program or place.bin_dir / "vmnet-helper", *arguments, *helper.arguments],
+            user=MEMBER,
+            env={"VMNET_BROKER_SOCKET": str(place.broker.socket_path), **dict(helper.environment)},
+            stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=fds,
+        )  # fmt: skip
+    with ended(process):
+        answer = process.stdout.readline()
+        if not answer:
+            raise Unavailable(f"vmnet-helper {' '.join(arguments)}: {log_path.read_text().strip()}")
+        yield process, json.loads(answer), log_path
+
+
+@contextlib.contextmanager
 def helper_cable(
     place: Place, *, kind: str = "datagram", mode: str = "plain", network: str = "small", helper: Helper = Helper(),
     small_buffers: bool = False, extra: Sequence[str] = (),
 ) -> Iterator[Cable]:  # fmt: skip
     """vmnet-helper. small_buffers: what is left of the queues for a user whom nobody forces larger ones for."""
     place.hold(network)
-    vm_socket, helper_socket = socket.socketpair(socket.AF_UNIX, KINDS[kind])
-    log_path = place.broker.directory / f"helper-{place.number()}.log"
-    arguments = ["--network", network, *MODE_ARGUMENTS[mode], *helper.arguments, *extra]
-    with open(log_path, "w") as log:
-        process = place.host.popen(
-            [helper.program or place.bin_dir / "vmnet-helper", "--fd", str(helper_socket.fileno()), *arguments],
-            user=MEMBER,
-            env={"VMNET_BROKER_SOCKET": str(place.broker.socket_path), **dict(helper.environment)},
-            stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=[helper_socket.fileno()],
-        )  # fmt: skip
-    with ended(process), vm_socket:
-        answer = process.stdout.readline()
-        if not answer:
-            raise Unavailable(f"vmnet-helper {' '.join(arguments)}: {log_path.read_text().strip()}")
+    vm_socket, own = socket.socketpair(socket.AF_UNIX, KINDS[kind])
+    arguments = ["--fd", str(own.fileno()), "--network", network, *MODE_ARGUMENTS[mode], *extra]
+    with vm_socket, own, helper_process(place, arguments, helper=helper, fds=[own.fileno()]) as (process, line, log):
         if small_buffers:
-            _set_buffers([vm_socket, helper_socket], SMALL_BUFFER)
-        helper_socket.close()
-        line = json.loads(answer)
+            _set_buffers([vm_socket, own], SMALL_BUFFER)
+        own.close()
         yield Cable(
             vm_socket.fileno(), line["vmnet_mac_address"], line["vmnet_ipv4_address"], network, mode, [process.pid], [],
-            lambda: _logged_stats(log_path),
+            lambda: _logged_stats(log),
         )  # fmt: skip
 
 
@@ -161,7 +169,7 @@ def passt(place: Place, *, mtu: int, extra: Sequence[str] = ()) -> Iterator[tupl
     log_path = path.with_suffix(".log")
     with open(log_path, "w") as log:
         process = place.host.popen(
-            ["passt", "--runas", "0", "-f", "-s", path, "-m", str(mtu), *extra], stdout=log, stderr=log
+            [place.options.passt, "--runas", "0", "-f", "-s", path, "-m", str(mtu), *extra], stdout=log, stderr=log
         )
     with ended(process):
 

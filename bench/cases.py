@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from . import guests as guest
 from . import measure, raw
 from .cables import Helper, helper_cable, native_cable, one_frame_cable
 from .lines import cable_line, pair_line, passt_line, vde_line, veth_line
@@ -14,6 +15,7 @@ from .runner import Case, Entry, Measure
 
 TO_HOST, TO_VM, TO_VM2 = "VM->host", "host->VM", "VM->VM"
 BOTH_WAYS = (Measure(TO_HOST, measure.vm_to_host), Measure(TO_VM, measure.host_to_vm))
+PING = Measure("ping", measure.ping)
 Helpers = tuple[Helper, ...]
 
 
@@ -97,6 +99,34 @@ def idle_vms(helpers: Helpers) -> Case:
     return Case("idle VMs", "Two simulated VMs beside idle ones", tuple(entries), (Measure(TO_VM2, measure.vm_to_host),))
 
 
+def guests(helpers: Helpers, mtu: int) -> Case:
+    """QEMU, with a Linux whose driver does offloads where its network does."""
+
+    def line(name: str, attach: guest.Attach) -> Entry:
+        return _entry(name, guest.guest_line, attach=attach, mtu=mtu)
+
+    entries = [
+        line("QEMU's TAP, as root", guest.own_tap),
+        line("native", guest.by_cable(native_cable, guest.TAP_NETDEV)),
+    ]
+    for helper in helpers:
+        dgram = guest.by_cable(helper_cable, guest.DGRAM_NETDEV, kind="datagram", helper=helper)
+        stream = guest.by_cable(helper_cable, guest.STREAM_NETDEV, kind="stream", helper=helper)
+        entries += [
+            line(f"{helper.label} datagram", dgram),
+            line(f"{helper.label} stream", stream),
+            line(f"{helper.label} vhost-user", guest.helper_vhost_user(helper=helper)),
+        ]
+    one_frame = guest.by_cable(one_frame_cable, guest.DGRAM_NETDEV)
+    entries += [
+        line("one-frame forwarder", one_frame),
+        line("passt stream", guest.passt_stream),
+        line("passt vhost-user", guest.passt_vhost_user),
+        line("QEMU's user network", guest.user_network),
+    ]
+    return Case(f"guests {mtu}", f"QEMU guest, MTU {mtu}", tuple(entries), (*BOTH_WAYS, PING), "guest")
+
+
 def all_cases(helpers: Helpers) -> list[Case]:
     """In the order in which they run."""
     return [
@@ -107,4 +137,6 @@ def all_cases(helpers: Helpers) -> list[Case]:
         raw_frames(helpers, 60, "udp"),
         round_trips(helpers),
         idle_vms(helpers),
+        guests(helpers, 1500),
+        guests(helpers, 65520),
     ]

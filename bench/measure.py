@@ -15,6 +15,7 @@ from .lines import Line
 UNITS = {
     "throughput": "Gbit/s",
     "cpu": "CPU s/GB",
+    "cpu with VM": "CPU s/GB",
     "retransmits": "segments",
     "round trip": "us",
     "round trip 99 %": "us",
@@ -51,14 +52,11 @@ def _iperf3(line: Line, arguments: list[str], seconds: float) -> dict[str, Any]:
     return wait_for(try_once, 10, f"{line.name}: iperf3's server")
 
 
-def throughput(
-    line: Line, seconds: float, *, reverse: bool, pids: list[int] | None = None
-) -> Figures:
+def throughput(line: Line, seconds: float, *, reverse: bool) -> Figures:
     """One TCP stream, VM->host or (reverse) host->VM; CPU time of the forwarding processes for each GB received."""
-    pids = line.pids if pids is None else pids
-    before = cpu_seconds(pids)
+    before, vm_before = cpu_seconds(line.pids), cpu_seconds(line.vm_pids)
     result = _iperf3(line, ["-R"] if reverse else [], seconds)
-    used = cpu_seconds(pids) - before
+    used, vm_used = cpu_seconds(line.pids) - before, cpu_seconds(line.vm_pids) - vm_before
     received = result["end"]["sum_received"]
     if not received["bytes"]:
         raise CommandError(f"{line.name}: nothing came through")
@@ -66,8 +64,11 @@ def throughput(
         "throughput": received["bits_per_second"] / 1e9,
         "retransmits": float(result["end"]["sum_sent"].get("retransmits", 0)),
     }
-    if pids:
-        figures["cpu"] = used / (received["bytes"] / 1e9)
+    gigabytes = received["bytes"] / 1e9
+    if line.pids:
+        figures["cpu"] = used / gigabytes
+    if line.vm_pids:
+        figures["cpu with VM"] = (used + vm_used) / gigabytes
     return figures
 
 

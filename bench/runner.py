@@ -65,7 +65,17 @@ def _open_lines(place: Place, case: Case, stack: contextlib.ExitStack, results: 
             lines.append((entry, stack.enter_context(entry.make(place))))
         except (Unavailable, *FAILURES) as error:
             results.problem(f"{case.name}, {entry.name}: {_last_line(error)}")
-    return lines
+    return [(entry, line) for entry, line in lines if _prepare(case, entry, line, results)]
+
+
+def _prepare(case: Case, entry: Entry, line: Any, results: Results) -> bool:
+    """Waits until a line can be measured; guests boot together."""
+    try:
+        getattr(line, "prepare", lambda: None)()
+    except FAILURES as error:
+        results.problem(f"{case.name}, {entry.name}: {_last_line(error)}")
+        return False
+    return True
 
 
 def _last_line(error: BaseException) -> str:
