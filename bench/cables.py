@@ -22,7 +22,7 @@ KINDS = {"datagram": socket.SOCK_DGRAM, "stream": socket.SOCK_STREAM}
 MODE_ARGUMENTS = {
     "plain": (),
     "raw": ("--enable-tso", "--enable-checksum-offload"),
-    "vnet-hdr": ("--enable-tso", "--enable-checksum-offload", "--vnet-hdr"),
+    "vnet-hdr": ("--vnet-hdr",),
 }
 # What the original asks for, and what an ordinary process gets of it where the distribution's limit is 212,992.
 GOOD_BUFFER = 4 << 20

@@ -60,7 +60,7 @@ class Attachment:
     pids: tuple[int, ...] = ()
     user: User | None = MEMBER
     options: tuple[str, ...] = ()
-    qemu: str | None = None
+    emulator: tuple[str, ...] = guestkit.INSTALLED_EMULATOR
 
 
 Attach = Callable[[Place, int], AbstractContextManager[Attachment]]
@@ -72,9 +72,9 @@ def guest_line(place: Place, name: str, *, attach: Attach, mtu: int = 1500) -> I
     with contextlib.ExitStack() as stack:
         attachment = stack.enter_context(attach(place, mtu))
         console = place.lab.public_directory(f"g{place.number()}", MEMBER) / "console"
-        command = guestkit.qemu_command(place.kit(), f"guest{place.number()}", console)
-        if attachment.qemu:
-            command[0] = attachment.qemu
+        command = guestkit.qemu_command(
+            place.kit(), f"guest{place.number()}", console, emulator=attachment.emulator
+        )
         mac = attachment.mac or f"52:54:00:b1:{place.number():02x}:01"
         device = f"virtio-net-pci,netdev=n0,mac={mac},host_mtu={mtu}"
         with open(f"{console}.qemu", "w") as log:
@@ -132,10 +132,9 @@ VHOST_OPTIONS = ("-object", "memory-backend-memfd,id=m0,size=256M,share=on", "-m
 
 
 def _vhost_user(place: Place, path: Path) -> dict[str, Any]:
-    if not place.options.vhost_qemu:
-        raise Unavailable("a QEMU whose vhost-user works under this accelerator is needed: --vhost-qemu PATH")
+    """QEMU 7.2 crashes under TCG with such a device, so this is another one."""
     chardev = ("-chardev", f"socket,id=c0,path={path}")
-    return {"options": (*VHOST_OPTIONS, *chardev), "qemu": str(place.options.vhost_qemu)}
+    return {"options": (*VHOST_OPTIONS, *chardev), "emulator": tuple(place.vhost_emulator().command)}
 
 
 def helper_vhost_user(**options: Any) -> Attach:

@@ -51,7 +51,6 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "the build's own",
     )  # fmt: skip
     parser.add_argument("--passt", default="passt", metavar="PATH", help="another passt than Debian's")
-    parser.add_argument("--vhost-qemu", type=Path, metavar="PATH", help="QEMU for vhost-user: 7.2's crashes under TCG")
     parser.add_argument("--json", type=Path, help="write the figures there")
     return parser.parse_args(arguments)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib import guestkit
+from lib import guestkit, qemukit
 from lib.broker import Broker, Varlink, VarlinkError
 from lib.lab import Lab, Namespace, wait_for
 
@@ -54,6 +54,7 @@ class Place:
         self._ports = itertools.count(FIRST_PORT)
         self._connections: dict[str, Varlink] = {}
         self._kit: guestkit.Kit | None = None
+        self._emulator: qemukit.Emulator | None = None
         self._stack = contextlib.ExitStack()
         self.broker = Broker(lab, bin_dir, networks={name: _config(network) for name, network in NETWORKS.items()})
         # Hosts differ in whether something has loaded br_netfilter; each frame costs more where it has been.
@@ -142,6 +143,15 @@ class Place:
         if not self._kit:
             self._kit = guestkit.reachable(guestkit.build(), self.lab.public_directory("kit"))
         return self._kit
+
+    def vhost_emulator(self) -> qemukit.Emulator:
+        """A QEMU with which vhost-user works; made on first use."""
+        if not self._emulator:
+            try:
+                self._emulator = qemukit.reachable(qemukit.build(), self.lab.public_directory("qemu"))
+            except guestkit.KitError as error:
+                raise Unavailable(str(error)) from None
+        return self._emulator
 
 
 def _config(network: Network) -> dict[str, Any]:
