@@ -12,8 +12,8 @@ from .cables import Helper, helper_cable, native_cable, one_frame_cable
 from .lines import cable_line, pair_line, passt_line, vde_line, veth_line
 from .place import IDLE_VMS
 from .runner import Case, Entry, Measure
+from .targets import TO_HOST, TO_VM, TO_VM2
 
-TO_HOST, TO_VM, TO_VM2 = "VM->host", "host->VM", "VM->VM"
 BOTH_WAYS = (Measure(TO_HOST, measure.vm_to_host), Measure(TO_VM, measure.host_to_vm))
 PING = Measure("ping", measure.ping)
 Helpers = tuple[Helper, ...]
@@ -124,7 +124,7 @@ def guests(helpers: Helpers, mtu: int) -> Case:
         line("passt vhost-user", guest.passt_vhost_user),
         line("QEMU's user network", guest.user_network),
     ]
-    return Case(f"guests {mtu}", f"QEMU guest, MTU {mtu}", tuple(entries), (*BOTH_WAYS, PING), "guest")
+    return Case(f"guests {mtu}", f"QEMU guest, MTU {mtu}", tuple(entries), (*BOTH_WAYS, PING))
 
 
 def all_cases(helpers: Helpers) -> list[Case]:

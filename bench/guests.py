@@ -16,7 +16,7 @@ from lib.broker import MEMBER
 from lib.lab import INTERNET_ADDRESS, CommandError, User
 
 from .cables import Cable, ended, helper_process, passt
-from .place import LOOPBACK, Place, Unavailable
+from .place import LOOPBACK, Absent, Place
 
 USER_NETWORK_GATEWAY = "10.0.2.2"  # QEMU's own, which stands for the host's loopback
 
@@ -33,6 +33,7 @@ class GuestLine:
     pids: list[int] = field(default_factory=list)
     vm_pids: list[int] = field(default_factory=list)
     stats: Callable[[], dict[str, Any]] = dict
+    log_path: Path = Path("/dev/null")  # QEMU's own words
 
     def run(self, argv: Sequence[str], timeout: float = 30) -> str:
         """Runs a program in the guest; its output. CommandError as from a namespace."""
@@ -43,7 +44,10 @@ class GuestLine:
 
     def prepare(self) -> None:
         """Waits for the guest and its address, and holds it to the network's MTU."""
-        self.guest.wait_ready(120)
+        try:
+            self.guest.wait_ready(120)
+        except guestkit.GuestError as error:
+            raise CommandError(f"{error}\n{self.log_path.read_text().strip()}") from None
         self.guest.address(60)
         self.guest.check(f"ip link set eth0 mtu {self.mtu}")
 
@@ -83,9 +87,10 @@ def guest_line(place: Place, name: str, *, attach: Attach, mtu: int = 1500) -> I
                 user=attachment.user, pass_fds=attachment.fds, stdout=log, stderr=log,
             )  # fmt: skip
         stack.enter_context(ended(qemu))
+        log_path = Path(f"{console}.qemu")
         port = place.start_server(attachment.server)
         with guestkit.Guest(console, qemu) as guest:
-            yield GuestLine(name, guest, attachment.target, port, mtu, list(attachment.pids), [qemu.pid])
+            yield GuestLine(name, guest, attachment.target, port, mtu, list(attachment.pids), [qemu.pid], dict, log_path)
 
 
 def network_of(mtu: int) -> str:
@@ -166,7 +171,7 @@ def passt_vhost_user(place: Place, mtu: int) -> Iterator[Attachment]:
     """passt's vhost-user, where it has it: Debian 12's has not."""
     said = subprocess.run([place.options.passt, "--help"], capture_output=True, text=True)
     if "--vhost-user" not in said.stdout + said.stderr:
-        raise Unavailable("this passt has no --vhost-user; a newer one can be given by --passt PATH")
+        raise Absent("this passt has no --vhost-user; a newer one can be given by --passt PATH")
     with passt(place, mtu=mtu, extra=["--vhost-user"]) as (pid, path):
         vhost = _vhost_user(place, path)
         yield Attachment("vhost-user,id=n0,chardev=c0", INTERNET_ADDRESS, LOOPBACK, pids=(pid,), user=None, **vhost)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import sys
 import tempfile
+import time
 import os
-from dataclasses import asdict
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 sys.path.insert(0, str(REPOSITORY))
 
-from bench import cases  # noqa: E402
+from bench import cases, machine  # noqa: E402
 from bench.cables import Helper  # noqa: E402
 from bench.place import Place  # noqa: E402
+from bench.report import Report  # noqa: E402
 from bench.runner import Results, run_case  # noqa: E402
-from bench.stats import summarise  # noqa: E402
+from bench.targets import verdicts  # noqa: E402
 from lib import programs  # noqa: E402
 from lib.lab import Lab  # noqa: E402
 
@@ -41,7 +42,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--seconds", type=int, default=2, help="of each measurement (2); iperf3 takes whole ones")
     parser.add_argument("--rounds", type=int, default=5, help="of each case (5)")
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs; no documentation")
+    parser.add_argument("--quick", action="store_true", help="one round of 1 s, to see that it runs")
     parser.add_argument("--only", action="append", metavar="TEXT", help="cases and lines whose name has it; repeatable")
     parser.add_argument("--list", action="store_true", help="list cases and lines")
     parser.add_argument("--bin", type=Path, default=REPOSITORY / "build/release", help="build directory")
@@ -51,7 +52,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "the build's own",
     )  # fmt: skip
     parser.add_argument("--passt", default="passt", metavar="PATH", help="another passt than Debian's")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and what belongs to it")
     return parser.parse_args(arguments)
 
 
@@ -65,32 +67,48 @@ def select(all_cases: list[cases.Case], words: list[str] | None) -> list[cases.C
         if not any(word in case.name for word in words):
             entries = tuple(entry for entry in entries if any(word in entry.name for word in words))
         if entries:
-            chosen.append(cases.Case(case.name, case.title, entries, case.measures, case.level, case.once))
+            chosen.append(dataclasses.replace(case, entries=entries))
     return chosen
 
 
-def run(options: argparse.Namespace) -> int:
-    helpers = tuple(options.helper or [Helper()])
-    chosen = select(cases.all_cases(helpers), options.only)
-    if options.list:
-        for case in chosen:
-            print(f"{case.name}: {'; '.join(entry.name for entry in case.entries)}")
-        return 0
-    if options.quick:
-        options.seconds, options.rounds = 1, 1
+def measure(options: argparse.Namespace, chosen: list[cases.Case], label: str) -> Report:
     results = Results()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vmnet-bench-", dir="/tmp") as temporary:
         os.chmod(temporary, 0o755)
         bin_dir = programs.reachable(options.bin, Path(temporary))
         with Lab() as lab, Place(lab, bin_dir, options.bin / "bench", options) as place:
             for case in chosen:
                 run_case(place, case, options.rounds, options.seconds, results)
-    print()
-    for (case, line, direction, figure), summary in summarise(results.samples).items():
-        print(f"{case:14} {line:34} {direction:10} {figure:12} {summary.median:8.2f}  {summary.low:.2f}..{summary.high:.2f}")
+            described = machine.describe(bin_dir / "vmnet-helper", *place.guest_kinds())
+    how = (
+        f"{options.rounds} rounds of {options.seconds} s for each figure; the whole run took "
+        f"{(time.monotonic() - started) / 60:.0f} minutes. Figures are medians, with the lowest and the highest; "
+        "ratios of targets are medians of the rounds' own ratios."
+    )
+    return Report(results, chosen, verdicts(results.samples, label), described, how)
+
+
+def run(options: argparse.Namespace) -> int:
+    helpers = tuple(options.helper or [Helper()])
+    all_cases = cases.all_cases(helpers)
+    chosen = select(all_cases, options.only)
+    if options.list:
+        for case in chosen:
+            print(f"{case.name}: {'; '.join(entry.name for entry in case.entries)}")
+        return 0
+    if not chosen:
+        print(f"scripts/bench: --only {' '.join(options.only)}: no such case or line; --list shows them", file=sys.stderr)
+        return 1
+    if options.quick:
+        options.seconds, options.rounds = 1, 1
+    report = measure(options, chosen, helpers[0].label)
+    print("\n" + report.markdown("performance"))
     if options.json:
-        options.json.write_text(json.dumps({"samples": [asdict(sample) for sample in results.samples]}, indent=1))
-    return 1 if results.problems else 0
+        options.json.write_text(report.json())
+    if options.write:
+        report.write_documentation(REPOSITORY / "docs/performance.md")
+    return 1 if report.results.problems else 0
 
 
 if __name__ == "__main__":

@@ -21,8 +21,11 @@ UNITS = {
     "round trip 99 %": "us",
     "frames": "1000/s",
     "cpu per frame": "ns",
-    "wake-ups": "",
+    "wake-ups": "in 10 s",
     "memory": "MiB",
+    "stall": "ms",
+    "end after SIGTERM": "ms",
+    "counted drops": "frames",
 }
 Figures = dict[str, float]
 

@@ -40,6 +40,10 @@ class Unavailable(Exception):
     """This machine or build can't run it; the text says why. The report shows it, and the benchmark fails."""
 
 
+class Absent(Exception):
+    """A peer's version does not have it, which is no failure; the text says what."""
+
+
 class Place:
     """A lab, a broker, one network for each MTU, held for as long as this is open."""
 
@@ -61,6 +65,8 @@ class Place:
         for table in ("iptables", "ip6tables", "arptables"):
             if Path(f"/proc/sys/net/bridge/bridge-nf-call-{table}").exists():
                 self.host.sysctl(f"net/bridge/bridge-nf-call-{table}", 0)
+
+        self.host.sysctl("net/ipv4/ping_group_range", "0 2147483647")  # passt's way to send a guest's echo requests
 
     def __enter__(self) -> Place:
         return self
@@ -152,6 +158,10 @@ class Place:
             except guestkit.KitError as error:
                 raise Unavailable(str(error)) from None
         return self._emulator
+
+    def guest_kinds(self) -> tuple[str, list[str]]:
+        """For the report: the guests' accelerator and the command of the other QEMU, empty where unused."""
+        return self._kit.accelerator if self._kit else "", self._emulator.command if self._emulator else []
 
 
 def _config(network: Network) -> dict[str, Any]:

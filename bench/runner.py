@@ -15,7 +15,7 @@ from lib.guestkit import GuestError
 from lib.lab import CommandError
 
 from .measure import Figures
-from .place import Place, Unavailable
+from .place import Absent, Place, Unavailable
 from .stats import Sample
 
 FAILURES = (CommandError, GuestError, RuntimeError, OSError, subprocess.SubprocessError)
@@ -43,14 +43,15 @@ class Case:
     title: str
     entries: tuple[Entry, ...]
     measures: tuple[Measure, ...]
-    level: str = "simulator"
     once: bool = False  # one round says it
+    notes: tuple[str, ...] = ()  # what a reader of the table must know
 
 
 @dataclass
 class Results:
     samples: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # what could not be measured, and why
+    absent: list[str] = field(default_factory=list)  # what a peer's version does not have
     seconds: dict[str, float] = field(default_factory=dict)  # that each case took
 
     def problem(self, text: str) -> None:
@@ -63,6 +64,8 @@ def _open_lines(place: Place, case: Case, stack: contextlib.ExitStack, results: 
     for entry in case.entries:
         try:
             lines.append((entry, stack.enter_context(entry.make(place))))
+        except Absent as reason:
+            results.absent.append(f"{case.name}, {entry.name}: {reason}")
         except (Unavailable, *FAILURES) as error:
             results.problem(f"{case.name}, {entry.name}: {_last_line(error)}")
     return [(entry, line) for entry, line in lines if _prepare(case, entry, line, results)]
