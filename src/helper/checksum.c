@@ -45,7 +45,7 @@ DEFINE_SUM(sum_with_avx512, 64, __attribute__((target("avx512f"))))
 /*
  * GB/s in cache on an AMD EPYC with AVX-512 (GCC 12, -O2), at 1448 bytes and 64 KiB: AVX-512 101
  * and 101, AVX2 88 and 100, portable 54 and 58; from an address that is no multiple of 64, which is
- * what payloads have: 64 and 62, 65 and 62, 41 and 42. Bytes one by one: 1.
+ * what payloads have: 64 and 62, 65 and 62, 41 and 42.
  */
 static const struct checksum_way ways[] = {
 #ifdef __x86_64__
