@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from . import guests as guest
-from . import measure, raw
+from . import endurance, measure, raw
 from .cables import Helper, helper_cable, native_cable, one_frame_cable
-from .lines import cable_line, pair_line, passt_line, vde_line, veth_line
+from .lines import cable_line, pair_line, passt_line, vde_line, veth_line, vhost_user_line
 from .place import IDLE_VMS
 from .runner import Case, Entry, Measure
 from .targets import TO_HOST, TO_VM, TO_VM2
@@ -25,6 +25,10 @@ def _entry(name: str, make: Callable[..., Any], **options: Any) -> Entry:
 
 def _helpers(helpers: Helpers, what: str, make: Callable[..., Any] = cable_line, **options: Any) -> list[Entry]:
     return [_entry(f"{helper.label} {what}", make, cable=helper_cable, helper=helper, **options) for helper in helpers]
+
+
+def _vhost_user(helpers: Helpers, network: str) -> list[Entry]:
+    return [_entry(f"{helper.label} vhost-user", vhost_user_line, helper=helper, network=network) for helper in helpers]
 
 
 def small_frames(helpers: Helpers) -> Case:
@@ -52,6 +56,7 @@ def large_frames(helpers: Helpers) -> Case:
         entries += _helpers(helpers, kind, kind=kind, mode="raw", network=network)
         entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr", network=network)
         entries += _helpers(helpers, f"{kind}, small buffers", kind=kind, mode="raw", network=network, small_buffers=True)
+    entries += _vhost_user(helpers, network)
     return Case("large frames", "Simulated VM with offloads, MTU 65520", tuple(entries), BOTH_WAYS)
 
 
@@ -61,6 +66,7 @@ def offloads(helpers: Helpers) -> Case:
     for kind in ("datagram", "stream"):
         entries += _helpers(helpers, f"{kind}, offloads", kind=kind, mode="raw")
         entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr")
+    entries += _vhost_user(helpers, "small")
     return Case("offloads", "Simulated VM with offloads, MTU 1500", tuple(entries), BOTH_WAYS)
 
 
@@ -127,6 +133,31 @@ def guests(helpers: Helpers, mtu: int) -> Case:
     return Case(f"guests {mtu}", f"QEMU guest, MTU {mtu}", tuple(entries), (*BOTH_WAYS, PING))
 
 
+def idle_helper(helpers: Helpers) -> Case:
+    """What a helper costs whose VM is silent."""
+    large = {"mode": "vnet-hdr", "network": "large"}
+    entries = [
+        *_helpers(helpers, "datagram", kind="datagram"),
+        *_helpers(helpers, "stream", kind="stream"),
+        *_helpers(helpers, "datagram, large frames", kind="datagram", **large),
+        *_helpers(helpers, "stream, large frames", kind="stream", **large),
+        *_vhost_user(helpers, "small"),
+    ]
+    return Case("idle helper", "A helper with nothing to do", tuple(entries), (Measure("", endurance.idle),), once=True)
+
+
+def soak(helpers: Helpers) -> Case:
+    """A VM that stops reading must stall nobody."""
+    entries = [entry for kind in ("datagram", "stream")
+               for entry in _helpers(helpers, kind, make=endurance.soak_line, kind=kind)]  # fmt: skip
+    notes = (
+        "Eight TCP streams each way, while the VM stops reading for 5 s every 10 s. Stall: the slowest datagram from "
+        "the VM to the host meanwhile, sent every 0.5 ms; 99 %: of the slowest in each tenth of a second.",
+    )
+    measures = (Measure("", endurance.soak),)
+    return Case("soak", "A simulated VM that stops reading", tuple(entries), measures, once=True, notes=notes)
+
+
 def all_cases(helpers: Helpers) -> list[Case]:
     """In the order in which they run."""
     return [
@@ -137,6 +168,8 @@ def all_cases(helpers: Helpers) -> list[Case]:
         raw_frames(helpers, 60, "udp"),
         round_trips(helpers),
         idle_vms(helpers),
+        idle_helper(helpers),
+        soak(helpers),
         guests(helpers, 1500),
         guests(helpers, 65520),
     ]
