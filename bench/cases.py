@@ -151,8 +151,8 @@ def soak(helpers: Helpers) -> Case:
     entries = [entry for kind in ("datagram", "stream")
                for entry in _helpers(helpers, kind, make=endurance.soak_line, kind=kind)]  # fmt: skip
     notes = (
-        "Eight TCP streams each way, while the VM stops reading for 5 s every 10 s. Stall: the slowest datagram from "
-        "the VM to the host meanwhile, sent every 0.5 ms; 99 %: of the slowest in each tenth of a second.",
+        "Eight TCP streams each way and UDP to the VM, which stops reading for 5 s every 10 s. Stall: the longest time "
+        "in which no datagram came from the VM to the host while the VM did not read; it sends one every 0.5 ms.",
     )
     measures = (Measure("", endurance.soak),)
     return Case("soak", "A simulated VM that stops reading", tuple(entries), measures, once=True, notes=notes)

@@ -1,8 +1,8 @@
 /*
  * gap-meter: sends a small UDP datagram every half millisecond from one socket to another and tells
- * how long the slowest took. Both are in this one process, so that there is one clock, and the
- * kernel stamps what arrives, so that a late reader does not count. Prints the worst delay of each
- * tenth of a second as one line of JSON.
+ * for how long none arrived: how long the way stood still, whatever queues it has. The kernel
+ * stamps what arrives, so that a late reader does not count. Prints the longest gap that touches
+ * each tenth of a second as one line of JSON.
  */
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -22,8 +22,6 @@
 #define BIN_NS      100000000
 #define SECONDS_MAX 600
 #define BINS_MAX    (SECONDS_MAX * 10)
-/* What the last datagrams of a run may take; nothing is said of what comes later. */
-#define LAST_WAIT_NS 500000000
 
 struct meter {
 	uint32_t source_fd; /* connected to the sink's address */
@@ -33,7 +31,8 @@ struct meter {
 	uint64_t started_ns;
 	uint64_t sent;
 	uint64_t received;
-	uint64_t worst_ns[BINS_MAX]; /* by the time of sending */
+	uint64_t last_ns; /* of the latest arrival, or the start */
+	uint64_t worst_ns[BINS_MAX];
 };
 
 static int parse_source_fd(void *context, const char *argument, char *error)
@@ -84,14 +83,17 @@ static uint64_t arrival_ns(struct msghdr *message)
 	return (uint64_t)stamp.tv_sec * 1000000000 + (uint64_t)stamp.tv_nsec;
 }
 
-static void note_arrival(struct meter *meter, uint64_t sent_ns, uint64_t arrived_ns)
+/* Notes the gap in every tenth of a second that it touches: a long one is nowhere overlooked. */
+static void end_gap(struct meter *meter, uint64_t now)
 {
-	uint64_t bin = (sent_ns - meter->started_ns) / BIN_NS;
-	uint64_t took_ns = arrived_ns > sent_ns ? arrived_ns - sent_ns : 0;
+	uint64_t gap_ns = now > meter->last_ns ? now - meter->last_ns : 0;
+	uint64_t last_bin = (meter->last_ns + gap_ns - meter->started_ns) / BIN_NS;
 
-	meter->received++;
-	if (bin < BINS_MAX && meter->worst_ns[bin] < took_ns)
-		meter->worst_ns[bin] = took_ns;
+	for (uint64_t bin = (meter->last_ns - meter->started_ns) / BIN_NS;
+		bin <= last_bin && bin < BINS_MAX; bin++)
+		if (meter->worst_ns[bin] < gap_ns)
+			meter->worst_ns[bin] = gap_ns;
+	meter->last_ns += gap_ns;
 }
 
 static void *receive_all(void *argument)
@@ -109,8 +111,10 @@ static void *receive_all(void *argument)
 			.msg_controllen = sizeof(control),
 		};
 
-		if (recvmsg((int)meter->sink_fd, &message, 0) == sizeof(sent_ns))
-			note_arrival(meter, sent_ns, arrival_ns(&message));
+		if (recvmsg((int)meter->sink_fd, &message, 0) == sizeof(sent_ns)) {
+			meter->received++;
+			end_gap(meter, arrival_ns(&message));
+		}
 	}
 	return NULL;
 }
@@ -135,7 +139,6 @@ static void send_all(struct meter *meter)
 
 static int run(struct meter *meter)
 {
-	const struct timespec last_wait = {.tv_nsec = LAST_WAIT_NS};
 	const struct sched_param priority = {.sched_priority = 1};
 	const int on = 1;
 	pthread_t receiver;
@@ -146,18 +149,20 @@ static int run(struct meter *meter)
 	/* So that this program's own turn to run is not what is measured. */
 	if (sched_setscheduler(0, SCHED_FIFO, &priority) < 0)
 		return -errno;
-	meter->started_ns = now_ns();
+	meter->started_ns = meter->last_ns = now_ns();
 	error = -pthread_create(&receiver, NULL, receive_all, meter);
 	if (error)
 		return error;
 	send_all(meter);
-	nanosleep(&last_wait, NULL);
+	pthread_cancel(receiver);
+	pthread_join(receiver, NULL);
+	end_gap(meter, now_ns());
 	return 0;
 }
 
 static void print_result(const struct meter *meter)
 {
-	printf("{\"sent\": %llu, \"received\": %llu, \"worst_ms\": [",
+	printf("{\"sent\": %llu, \"received\": %llu, \"gaps_ms\": [",
 		(unsigned long long)meter->sent, (unsigned long long)meter->received);
 	for (uint32_t i = 0; i < meter->seconds * 10; i++)
 		printf("%s%.3f", i ? ", " : "", (double)meter->worst_ns[i] / 1e6);

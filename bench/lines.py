@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Line:
     pids: list[int] = field(default_factory=list)
     vm_pids: list[int] = field(default_factory=list)  # what plays the VM
     stats: Callable[[], dict[str, Any]] = dict  # the forwarder's own counters, if it has any
+    started: float = field(default_factory=time.monotonic)
 
     def run(self, argv: Sequence[str], timeout: float = 30) -> str:
         """Runs a program in the VM; its output."""

@@ -43,7 +43,10 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=2, help="of each measurement (2); iperf3 takes whole ones")
     parser.add_argument("--rounds", type=int, default=5, help="of each case (5)")
     parser.add_argument("--quick", action="store_true", help="one round of 1 s, to see that it runs")
-    parser.add_argument("--only", action="append", metavar="TEXT", help="cases and lines whose name has it; repeatable")
+    parser.add_argument(
+        "--only", action="append", metavar="TEXT",
+        help="cases and lines whose name has it, or CASE: LINE; repeatable",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="list cases and lines")
     parser.add_argument("--bin", type=Path, default=REPOSITORY / "build/release", help="build directory")
     parser.add_argument(
@@ -57,15 +60,22 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _is_chosen(word: str, case: str, line: str) -> bool:
+    wanted_case, colon, wanted_line = word.partition(": ")
+    if colon:
+        return wanted_case == case and wanted_line in line
+    return word in case or word in line
+
+
 def select(all_cases: list[cases.Case], words: list[str] | None) -> list[cases.Case]:
-    """A word selects a whole case by its name, or lines of any case by theirs."""
+    """Whole cases, and lines of cases; all when nothing is asked for."""
     if not words:
         return all_cases
     chosen = []
     for case in all_cases:
-        entries = case.entries
-        if not any(word in case.name for word in words):
-            entries = tuple(entry for entry in entries if any(word in entry.name for word in words))
+        entries = tuple(
+            entry for entry in case.entries if any(_is_chosen(word, case.name, entry.name) for word in words)
+        )
         if entries:
             chosen.append(dataclasses.replace(case, entries=entries))
     return chosen

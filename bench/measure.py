@@ -23,7 +23,7 @@ UNITS = {
     "wake-ups": "in 10 s",
     "memory": "MiB",
     "stall": "ms",
-    "stall 99 %": "ms",
+    "stall while reading": "ms",
     "end after SIGTERM": "ms",
     "counted drops": "frames",
 }
