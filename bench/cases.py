@@ -55,7 +55,8 @@ def large_frames(helpers: Helpers) -> Case:
     for kind in ("datagram", "stream"):
         entries += _helpers(helpers, kind, kind=kind, mode="raw", network=network)
         entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr", network=network)
-        entries += _helpers(helpers, f"{kind}, small buffers", kind=kind, mode="raw", network=network, small_buffers=True)
+        small = {"kind": kind, "mode": "raw", "network": network, "small_buffers": True}
+        entries += _helpers(helpers, f"{kind}, small buffers", **small)
     entries += _vhost_user(helpers, network)
     return Case("large frames", "Simulated VM with offloads, MTU 65520", tuple(entries), BOTH_WAYS)
 
@@ -102,7 +103,8 @@ def idle_vms(helpers: Helpers) -> Case:
     entries = []
     for idle in IDLE_VMS:
         entries += _helpers(helpers, f"datagram, {idle} idle", pair_line, network=f"idle-{idle}", idle=idle)
-    return Case("idle VMs", "Two simulated VMs beside idle ones", tuple(entries), (Measure(TO_VM2, measure.vm_to_host),))
+    measures = (Measure(TO_VM2, measure.vm_to_host),)
+    return Case("idle VMs", "Two simulated VMs beside idle ones", tuple(entries), measures)
 
 
 def guests(helpers: Helpers, mtu: int) -> Case:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import tempfile
 import time
-import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -108,7 +108,8 @@ def run(options: argparse.Namespace) -> int:
             print(f"{case.name}: {'; '.join(entry.name for entry in case.entries)}")
         return 0
     if not chosen:
-        print(f"scripts/bench: --only {' '.join(options.only)}: no such case or line; --list shows them", file=sys.stderr)
+        wanted = " ".join(options.only)
+        print(f"scripts/bench: --only {wanted}: no such case or line; --list shows them", file=sys.stderr)
         return 1
     if options.quick:
         options.seconds, options.rounds = 1, 1

@@ -66,7 +66,8 @@ class Report:
 
     def _columns(self, case: Case) -> list[tuple[str, str]]:
         """Figure and direction of each column; the same figure's directions stand together."""
-        found = dict.fromkeys((key[3], key[2]) for key in self.summaries if key[0] == case.name and key[3] not in HIDDEN)
+        shown = (key for key in self.summaries if key[0] == case.name and key[3] not in HIDDEN)
+        found = dict.fromkeys((key[3], key[2]) for key in shown)
         order = list(dict.fromkeys(figure for figure, _ in found))
         return sorted(found, key=lambda column: order.index(column[0]))
 
@@ -79,7 +80,7 @@ class Report:
         columns = self._columns(case)
         header = [""]
         for figure, direction in columns:
-            header.append(" ".join(word for word in (direction, figure + ",", UNITS.get(figure, "")) if word).strip(" ,"))
+            header.append(f"{direction} {figure}, {UNITS[figure]}".strip())
         rows = []
         for line in self._lines(case):
             values = [self.summaries.get((case.name, line, direction, figure)) for figure, direction in columns]
@@ -132,11 +133,12 @@ class Report:
 
     def json(self) -> str:
         summaries = [
-            {"case": key[0], "line": key[1], "direction": key[2], "figure": key[3], "unit": UNITS.get(key[3], ""),
+            {"case": key[0], "line": key[1], "direction": key[2], "figure": key[3], "unit": UNITS[key[3]],
              **asdict(summary)}
             for key, summary in self.summaries.items()
         ]  # fmt: skip
-        targets = [dict(zip(("target", "wanted", "measured", "verdict"), row, strict=True)) for row in self.verdict_rows()]
+        names = ("target", "wanted", "measured", "verdict")
+        targets = [dict(zip(names, row, strict=True)) for row in self.verdict_rows()]
         everything = {
             "machine": self.machine, "targets": targets, "summaries": summaries,
             "samples": [asdict(sample) for sample in self.results.samples],

@@ -51,7 +51,8 @@ def test_targets_are_computed_and_plots_are_drawn(tmp_path: Path) -> None:
 
 
 def test_what_cannot_run_fails_the_benchmark_and_is_named(tmp_path: Path) -> None:
-    status, said, result = run(tmp_path, "--helper", "broken=/bin/false", "--only", "small frames: broken datagram, small")
+    words = ("--helper", "broken=/bin/false", "--only", "small frames: broken datagram, small")
+    status, said, result = run(tmp_path, *words)
     assert status == 1, said
     assert any("broken datagram, small buffers" in problem for problem in result["problems"]), said
 
