@@ -83,16 +83,16 @@ def select(all_cases: list[cases.Case], words: list[str] | None) -> list[cases.C
 
 def measure(options: argparse.Namespace, chosen: list[cases.Case], label: str) -> Report:
     results = Results()
-    started = time.monotonic()
+    started, load_before = time.monotonic(), machine.load()
     with tempfile.TemporaryDirectory(prefix="vmnet-bench-", dir="/tmp") as temporary:
         os.chmod(temporary, 0o755)
         bin_dir = programs.reachable(options.bin, Path(temporary))
         with Lab() as lab, Place(lab, bin_dir, options.bin / "bench", options) as place:
             for case in chosen:
                 run_case(place, case, options.rounds, options.seconds, results)
-            described = machine.describe(bin_dir / "vmnet-helper", *place.guest_kinds())
+            described = machine.describe(bin_dir / "vmnet-helper", load_before, *place.guest_kinds())
     how = (
-        f"{options.rounds} rounds of {options.seconds} s for each figure; the whole run took "
+        f"Rounds: {options.rounds}, each figure measured for {options.seconds} s; the whole run took "
         f"{(time.monotonic() - started) / 60:.0f} minutes. Figures are medians, with the lowest and the highest; "
         "ratios of targets are medians of the rounds' own ratios."
     )
