@@ -69,17 +69,17 @@ static int stage_chain(struct vhost_user_queue *queue)
 	return 1;
 }
 
+/* Takes whatever there is up to the largest frame's size, also when less would do. */
 static int stage_buffers(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
+	size_t size_max = queue->has_merging ? queue->header_size + queue->frame_max : 1;
 	int staged = 1;
 
-	if (has_enough(queue))
-		return 0;
 	/* Behind it there is room for whatever one read may take. */
 	if (stage->part_first > array_length(stage->parts) - VHOST_USER_PARTS_MAX)
 		move_to_front(stage);
-	while (staged > 0 && !has_enough(queue))
+	while (staged > 0 && stage->size < size_max)
 		staged = stage_chain(queue);
 	return staged < 0 ? staged : 0;
 }
@@ -119,45 +119,26 @@ static void use_buffers(struct vhost_user_queue *queue, size_t size)
 		write_buffer_count(parts, count);
 }
 
-/* Room for one frame: all that is staged, or the first chain. */
-static uint64_t measure_room(const struct vhost_user_queue *queue, size_t *ret_part_count)
-{
-	const struct vhost_user_stage *stage = queue->stage;
-
-	if (queue->has_merging) {
-		*ret_part_count = staged_parts(stage);
-		return stage->size;
-	}
-	*ret_part_count = stage->chains[stage->chain_first].part_count;
-	return stage->chains[stage->chain_first].size;
-}
-
-/* readv(2) with the spill behind the guest's buffers, in whose place the next buffer may stand. */
-static ssize_t read_frame(struct vhost_user_queue *queue, size_t part_count)
+/* readv(2) into all that is staged, with the spill behind it. */
+static ssize_t read_frame(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
-	struct iovec *parts = stage->parts + stage->part_first;
-	struct iovec kept = parts[part_count];
 	ssize_t size;
 
-	parts[part_count] =
+	stage->parts[stage->part_end] =
 		(struct iovec){.iov_base = stage->spill, .iov_len = sizeof(stage->spill)};
 	do {
-		size = readv(queue->tap, parts, (int)part_count + 1);
+		size = readv(
+			queue->tap, stage->parts + stage->part_first, (int)staged_parts(stage) + 1);
 	} while (size < 0 && errno == EINTR);
-	if (size < 0)
-		size = -errno;
-	parts[part_count] = kept;
-	return size;
+	return size < 0 ? -errno : size;
 }
 
 /* Returns 1 when a frame came, delivered or not, 0 when none was there. */
 static int move_frame(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
-	size_t part_count;
-	uint64_t room = measure_room(queue, &part_count);
-	ssize_t size = read_frame(queue, part_count);
+	ssize_t size = read_frame(queue);
 
 	if (size == -EAGAIN)
 		return 0;
@@ -166,7 +147,8 @@ static int move_frame(struct vhost_user_queue *queue)
 		counter_add(&queue->counters.drops, 1);
 	else if (size < 0)
 		return (int)size;
-	else if ((uint64_t)size > room || (size_t)size < queue->header_size + FRAME_HEADER_SIZE) {
+	else if ((uint64_t)size > stage->size ||
+		 (size_t)size < queue->header_size + FRAME_HEADER_SIZE) {
 		counter_add(&queue->counters.drops, 1);
 		/* Large frames do come: be patient again when the guest has few buffers. */
 		stage->size_min = queue->header_size + queue->frame_max;

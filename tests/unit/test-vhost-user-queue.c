@@ -221,6 +221,29 @@ static void test_few_buffers(void **state)
 	tear_down(&fixture);
 }
 
+/* Buffers that come later count, whether the device had given up waiting for them or not. */
+static void test_more_buffers(void **state)
+{
+	struct fixture fixture;
+
+	set_up(&fixture, DIRECTION_HOST_TO_VM);
+	fixture.queue.frame_max = 2 * FAKE_BUFFER_SIZE - HEADER_SIZE;
+	give_buffers(&fixture, 0, 2);
+	start(&fixture);
+	for (uint16_t i = 0; i < 8; i += 2) {
+		send_frame(&fixture, 60, 0x10);
+		wait_for_used(&fixture, (uint16_t)(i + i / 2 + 1));
+		give_buffers(&fixture, (uint16_t)(i + i / 2 + 2), 1);
+		kick(&fixture);
+		send_frame(&fixture, FAKE_BUFFER_SIZE + 100, 0x20);
+		wait_for_used(&fixture, (uint16_t)(i + i / 2 + 3));
+		give_buffers(&fixture, (uint16_t)(i + i / 2 + 3), 2);
+		kick(&fixture);
+	}
+	assert_int_equal(drops(&fixture), 0);
+	tear_down(&fixture);
+}
+
 static void test_waits_for_buffers(void **state)
 {
 	struct fixture fixture;
@@ -550,6 +573,7 @@ int main(void)
 		cmocka_unit_test(test_frame_over_buffers),
 		cmocka_unit_test(test_header_in_pieces),
 		cmocka_unit_test(test_few_buffers),
+		cmocka_unit_test(test_more_buffers),
 		cmocka_unit_test(test_waits_for_buffers),
 		cmocka_unit_test(test_without_merging),
 		cmocka_unit_test(test_legacy_header),
