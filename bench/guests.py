@@ -64,7 +64,6 @@ class Attachment:
     pids: tuple[int, ...] = ()
     user: User | None = MEMBER
     options: tuple[str, ...] = ()
-    emulator: tuple[str, ...] = guestkit.INSTALLED_EMULATOR
 
 
 Attach = Callable[[Place, int], AbstractContextManager[Attachment]]
@@ -77,7 +76,7 @@ def guest_line(place: Place, name: str, *, attach: Attach, mtu: int = 1500) -> I
         attachment = stack.enter_context(attach(place, mtu))
         console = place.lab.public_directory(f"g{place.number()}", MEMBER) / "console"
         command = guestkit.qemu_command(
-            place.kit(), f"guest{place.number()}", console, emulator=attachment.emulator
+            place.kit(), f"guest{place.number()}", console, emulator=tuple(place.emulator().command)
         )
         mac = attachment.mac or f"52:54:00:b1:{place.number():02x}:01"
         device = f"virtio-net-pci,netdev=n0,mac={mac},host_mtu={mtu}"
@@ -138,9 +137,9 @@ VHOST_OPTIONS = ("-object", "memory-backend-memfd,id=m0,size=256M,share=on", "-m
 
 
 def _vhost_user(place: Place, path: Path) -> dict[str, Any]:
-    """QEMU 7.2 crashes under TCG with such a device, so this is another one."""
+    """A path, because QEMU takes no fd for it."""
     chardev = ("-chardev", f"socket,id=c0,path={path}")
-    return {"options": (*VHOST_OPTIONS, *chardev), "emulator": tuple(place.vhost_emulator().command)}
+    return {"options": (*VHOST_OPTIONS, *chardev)}
 
 
 def helper_vhost_user(**options: Any) -> Attach:

@@ -31,7 +31,7 @@ def load() -> str:
     return Path("/proc/loadavg").read_text().split()[0]
 
 
-def describe(helper: Path, load_before: str, accelerator: str, vhost_qemu: list[str]) -> dict[str, str]:
+def describe(helper: Path, load_before: str, accelerator: str, qemu: list[str]) -> dict[str, str]:
     """By name, in the order to be shown."""
     kernel = os.uname()
     described = {
@@ -46,12 +46,11 @@ def describe(helper: Path, load_before: str, accelerator: str, vhost_qemu: list[
         "iperf3": _package("iperf3"),
         "passt": _package("passt"),
         "vde_switch": _package("vde2"),
-        "QEMU": _package("qemu-system-x86"),
     }  # fmt: skip
     if accelerator:
         described["guests run under"] = accelerator
-    if vhost_qemu:
-        described["QEMU for vhost-user"] = _first_line(*vhost_qemu, "--version").removeprefix("QEMU emulator version ")
+    if qemu:
+        described["QEMU"] = _first_line(*qemu, "--version").removeprefix("QEMU emulator version ")
     return described
 
 

@@ -150,8 +150,8 @@ class Place:
             self._kit = guestkit.reachable(guestkit.build(), self.lab.public_directory("kit"))
         return self._kit
 
-    def vhost_emulator(self) -> qemukit.Emulator:
-        """A QEMU with which vhost-user works; made on first use."""
+    def emulator(self) -> qemukit.Emulator:
+        """The QEMU of all guests, so that they can be compared: one with which vhost-user works; made on first use."""
         if not self._emulator:
             try:
                 self._emulator = qemukit.reachable(qemukit.build(), self.lab.public_directory("qemu"))
@@ -160,7 +160,7 @@ class Place:
         return self._emulator
 
     def guest_kinds(self) -> tuple[str, list[str]]:
-        """For the report: the guests' accelerator and the command of the other QEMU, empty where unused."""
+        """For the report: the guests' accelerator and the command of their QEMU, empty where unused."""
         return self._kit.accelerator if self._kit else "", self._emulator.command if self._emulator else []
 
 
