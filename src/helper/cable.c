@@ -10,6 +10,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+/* Ethernet and two VLAN tags, which the MTU does not count either; the offloads know which frame
+ * has them. */
+#define LINK_HEADER_SIZE_MAX (FRAME_HEADER_SIZE + 2 * 4)
+
 struct socket_kind {
 	int (*open)(int socket, size_t frame_max, bool has_header, struct port **ret_port);
 	void (*close)(struct port *port);
@@ -56,7 +60,7 @@ int cable_open_socket(struct cable *cable, enum cable_kind kind, int vm_socket, 
 	enum offload_mode mode, size_t mtu)
 {
 	cleanup_fd int owned_tap = tap;
-	size_t frame_max = mode == OFFLOAD_NONE ? mtu + FRAME_HEADER_SIZE : FRAME_SIZE_MAX;
+	size_t frame_max = mode == OFFLOAD_NONE ? mtu + LINK_HEADER_SIZE_MAX : FRAME_SIZE_MAX;
 	int error;
 
 	cable->kind = kind;

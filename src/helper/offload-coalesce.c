@@ -173,7 +173,7 @@ static bool tcp_joins(const struct frame *frame, struct segment *segment)
 		       pseudo_sum(segment, tcp_length), segment->tcp, tcp_length)) == 0;
 }
 
-static enum verdict look_at(const struct frame *frame, size_t mtu, struct segment *ret_segment)
+static enum verdict look_at(const struct frame *frame, struct segment *ret_segment)
 {
 	struct segment segment = {.data = frame->data};
 	enum verdict verdict;
@@ -188,9 +188,7 @@ static enum verdict look_at(const struct frame *frame, size_t mtu, struct segmen
 	default:
 		return VERDICT_OTHER;
 	}
-	/* The host refuses what is too long, but would take it in parts of a large frame. */
-	if (verdict == VERDICT_JOINS &&
-		(frame->length > mtu + ETHERNET_HEADER_SIZE || !tcp_joins(frame, &segment)))
+	if (verdict == VERDICT_JOINS && !tcp_joins(frame, &segment))
 		verdict = VERDICT_FLOW;
 	*ret_segment = segment;
 	return verdict;
@@ -347,11 +345,11 @@ static void end_run_of(struct joining *joining, const struct segment *segment)
 		flow->run->has_ended = true;
 }
 
-static void take_frame(struct joining *joining, const struct batch *batch, size_t frame, size_t mtu)
+static void take_frame(struct joining *joining, const struct batch *batch, size_t frame)
 {
 	struct segment segment;
 
-	switch (look_at(&batch->frames[frame], mtu, &segment)) {
+	switch (look_at(&batch->frames[frame], &segment)) {
 	case VERDICT_JOINS:
 		take_joinable(joining, frame, &segment);
 		return;
@@ -418,6 +416,12 @@ static void gather_run(const struct joining *joining, const struct run *run,
 	}
 }
 
+static bool is_too_long(const struct frame *frame, size_t mtu)
+{
+	return frame->length > mtu + ETHERNET_HEADER_SIZE &&
+	       frame->length > offload_layout_frame_max(frame->data, frame->length, mtu);
+}
+
 bool offload_coalesce(struct offload *offload, struct batch *batch, struct gather *gather,
 	struct direction_counters *counters)
 {
@@ -429,8 +433,14 @@ bool offload_coalesce(struct offload *offload, struct batch *batch, struct gathe
 	joining.next_free = 0;
 	memset(joining.flows, 0, sizeof(joining.flows));
 	offload_gather_empty(gather);
-	for (; offload->next_frame < batch->count; offload->next_frame++)
-		take_frame(&joining, batch, offload->next_frame, offload->mtu);
+	for (; offload->next_frame < batch->count; offload->next_frame++) {
+		/* The host would take it, even in parts of a large frame, and others on the network
+		 * would not. */
+		if (is_too_long(&batch->frames[offload->next_frame], offload->mtu))
+			counter_add(&counters->drops, 1);
+		else
+			take_frame(&joining, batch, offload->next_frame);
+	}
 	for (size_t i = 0; i < joining.run_count; i++)
 		gather_run(&joining, &joining.runs[i], batch, gather);
 	return gather->count > 0;

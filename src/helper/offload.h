@@ -72,8 +72,8 @@ bool offload_segment(struct offload *offload, struct batch *batch, struct gather
 /*
  * VM without offloads to host. TCP segments that follow one another in their flow become one large
  * frame with the header for it, whose parts point into the batch; frames that are joined with none
- * stay as they are, with a header of zeros. Never changes the order within a flow, nor that of
- * other frames. Always takes the whole batch.
+ * stay as they are, with a header of zeros. Those longer than the MTU allows are dropped. Never
+ * changes the order within a flow, nor that of other frames. Always takes the whole batch.
  */
 bool offload_coalesce(struct offload *offload, struct batch *batch, struct gather *gather,
 	struct direction_counters *counters);

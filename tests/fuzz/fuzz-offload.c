@@ -285,9 +285,20 @@ static size_t claim_segments(struct frame *frame, size_t mtu)
 	return segments;
 }
 
+static bool is_too_long(const uint8_t *data, size_t length, size_t mtu)
+{
+	size_t headers = 14;
+
+	while (headers < 14 + 2 * 4 && headers <= length &&
+		(get16(data + headers - 2) == 0x8100 || get16(data + headers - 2) == 0x88a8))
+		headers += 4;
+	return length > mtu + headers;
+}
+
 static void check_coalesced(const struct offload *offload)
 {
-	memset(claimed, 0, sizeof(claimed));
+	for (size_t i = 0; i < batch.count; i++)
+		claimed[i] = is_too_long(originals[i], batch.frames[i].length, offload->mtu);
 	for (size_t i = 0; i < gather.count; i++) {
 		const struct gathered_frame *gathered = &gather.frames[i];
 		struct frame frame = flatten(gathered);

@@ -14,6 +14,7 @@ import pytest
 
 from lib.broker import MEMBER
 from lib.cable import Cable
+from lib.frames import BROADCAST, ethernet
 from lib.lab import WORLD_ADDRESS, read_proc, wait_for
 from lib.simulated import HELPER_ARGUMENTS, SimulatedVm
 
@@ -133,6 +134,21 @@ def test_mtu(make_broker, make_vm, kind, mode, mtu):
     gateway = vm.cable.gateway
     vm.namespace.run(["ping", "-c", "1", "-W", "3", "-M", "do", "-s", str(mtu - 28), gateway])
     assert transfer(vm.namespace, broker.namespace, gateway)
+
+
+@pytest.mark.parametrize("kind", ["datagram", "stream"])
+def test_tagged_frame_of_the_full_mtu(broker, make_cable, kind):
+    """A VLAN tag is no part of the MTU, in either direction."""
+    ends = []
+    for _ in range(2):
+        made = make_cable(broker, "--network", "host", kind=KINDS[kind])
+        if kind == "stream":
+            made.socket = Framed(made.socket)
+        made.resolve(made.gateway)
+        ends.append(made)
+    body = struct.pack("!HH", 5, 0x88B5) + os.urandom(1500)
+    ends[0].socket.send(ethernet(BROADCAST, ends[0].mac, 0x8100, body))
+    assert ends[1].receive(lambda frame: frame.ethertype == 0x8100).payload == body
 
 
 @pytest.mark.parametrize(("kind", "mode"), CABLES)
