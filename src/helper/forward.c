@@ -189,6 +189,7 @@ int forward_init(struct forward *forward, struct port *host, struct port *vm,
 	int error;
 
 	memset(forward, 0, sizeof(*forward));
+	host->is_stopping = vm->is_stopping = &forward->is_stopping;
 	forward->ended_event = -1;
 	forward->stop_event = eventfd(0, EFD_CLOEXEC);
 	if (forward->stop_event < 0)

@@ -56,8 +56,8 @@ void forward_done(struct forward *forward);
  * of pthread_create(3). */
 int forward_start(struct forward *forward);
 
-/* Ends both threads and waits for them: less than a millisecond beyond the batch at hand, however
- * full the queues are. */
+/* Ends both threads and waits for them: less than a millisecond beyond what is at hand, a batch for
+ * the VM or a frame for the TAP, however full the queues are. */
 void forward_stop(struct forward *forward);
 
 /*

@@ -121,8 +121,8 @@ struct port_operations {
 	 * Writes frames [first, gather->count) without waiting, and may change their parts[0].
 	 * Returns how many were dealt with, in order: written (and counted), or refused by the
 	 * other side for good (EINVAL, too long) and then counted as drops here. Fewer than asked
-	 * means the queue is full (0 too). Negative errno as for read_batch. With nothing to write
-	 * it goes on with what has_unsent tells of.
+	 * means the queue is full (0 too), or port_is_stopping(). Negative errno as for read_batch.
+	 * With nothing to write it goes on with what has_unsent tells of.
 	 */
 	ssize_t (*write_batch)(struct port *port, struct gather *gather, size_t first,
 		struct direction_counters *counters);
@@ -135,4 +135,12 @@ struct port {
 	/* Half a frame is written; the other half waits until fd is writable. The writing thread's.
 	 */
 	bool has_unsent;
+	/* True once the threads shall end, set by what forwards; NULL: nobody tells. */
+	const _Atomic bool *is_stopping;
 };
+
+/* Whether a port that needs long for each frame shall write no more. */
+static inline bool port_is_stopping(const struct port *port)
+{
+	return port->is_stopping && atomic_load_explicit(port->is_stopping, memory_order_relaxed);
+}

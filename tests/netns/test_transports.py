@@ -14,7 +14,7 @@ import pytest
 
 from lib.broker import MEMBER
 from lib.cable import Cable
-from lib.frames import BROADCAST, ethernet
+from lib.frames import BROADCAST, ETHERTYPE_IPV4, ethernet, ipv4
 from lib.lab import WORLD_ADDRESS, read_proc, wait_for
 from lib.simulated import HELPER_ARGUMENTS, SimulatedVm
 
@@ -22,6 +22,7 @@ KINDS = {"datagram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET, "str
 CABLES = [(kind, mode) for kind in ("datagram", "stream") for mode in HELPER_ARGUMENTS] + [("vhost-user", "vnet-hdr")]
 MTUS = (1280, 9000, 65520)  # the other tests have 1500
 SIZE = 4 << 20
+SO_SNDBUFFORCE = 32
 
 
 @pytest.fixture
@@ -279,6 +280,40 @@ def test_vm_that_stops_reading(broker, lab, make_vm, kind, mode):
     assert vm.cable.process.wait(5) == 0
     assert time.monotonic() - begun < 0.5
     assert gap < 0.5, f"vm->host stood still for {gap:.3f} s"
+
+
+def endless_cutting(source, destination):
+    """A frame of 64 KiB behind a virtio-net header that asks for TCP segments of one byte."""
+    header = struct.pack("<BBHHHHH", 1, 1, 54, 1, 34, 16, 1)
+    tcp = struct.pack("!HHIIBBHHH", 1, 2, 3, 4, 0x50, 0x10, 100, 0, 0)
+    return header + ethernet(destination, source, ETHERTYPE_IPV4, ipv4("10.0.0.1", "10.0.0.2", 6, tcp + bytes(65000)))
+
+
+def packets_from(cable):
+    """How many frames its TAP has taken."""
+    devices = read_proc(cable.process.pid, "net/dev").decode()
+    return int(devices.split(f"{cable.line['vmnet_interface_name']}:")[1].split()[1])
+
+
+def test_sigterm_while_the_kernel_cuts(broker, make_cable):
+    """For an interface without offloads it does so within the write to the TAP, and a batch may have many such frames."""
+    with broker.connect(MEMBER) as peer:
+        native, fds = peer.call("CreateInterface", network="host")
+    made = make_cable(broker, "--network", "host", "--vnet-hdr")
+    made.socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
+    made.process.send_signal(signal.SIGSTOP)
+    frame = endless_cutting(made.mac, native["mac"])
+    for _ in range(20):
+        made.socket.send(frame)
+    before = packets_from(made)
+    made.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: packets_from(made) > before, 5, "the first frame of many")
+    begun = time.monotonic()
+    assert made.end() == 0
+    took = time.monotonic() - begun
+    for fd in fds:
+        os.close(fd)
+    assert took < 0.5, f"{took:.3f} s"
 
 
 def longest_gap(vm, broker, seconds):

@@ -390,6 +390,41 @@ static void test_queue_that_stays_full_costs_ten_retries(void **state)
 	end_fakes(&host, &vm, &forward);
 }
 
+/* Writes one frame, and that takes until the threads shall end. */
+static ssize_t slow_write(
+	struct port *port, struct gather *gather, size_t first, struct direction_counters *counters)
+{
+	struct fake_port *fake = (struct fake_port *)port;
+	int64_t deadline = now_ms() + TIMEOUT_MS;
+
+	atomic_fetch_add(&fake->writes, 1);
+	while (!port_is_stopping(port) && now_ms() < deadline)
+		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+	counter_add(&counters->packets, port_is_stopping(port));
+	return first < gather->count;
+}
+
+static const struct port_operations slow_operations = {
+	.name = "slow", .read_batch = fake_read, .write_batch = slow_write};
+
+static void test_port_hears_of_a_stop_while_it_writes(void **state)
+{
+	struct fake_port host = {0};
+	struct fake_port vm = {.frames = 20};
+	struct forward forward;
+
+	init_fake(&host);
+	init_fake(&vm);
+	host.port.operations = &slow_operations;
+	assert_int_equal(forward_init(&forward, &host.port, &vm.port, OFFLOAD_VNET_HDR, MTU), 0);
+	assert_int_equal(forward_start(&forward), 0);
+	wait_for_value(&host.writes, 1);
+	forward_stop(&forward);
+	assert_int_equal(forward.lanes[DIRECTION_VM_TO_HOST].counters.packets, 1);
+	assert_int_equal(forward.lanes[DIRECTION_VM_TO_HOST].counters.drops, 19);
+	end_fakes(&host, &vm, &forward);
+}
+
 static void test_broken_port_ends_its_direction_only(void **state)
 {
 	struct fake_port host = {.frames = 1, .write_error = -EBADFD};
@@ -442,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_full_queue_is_tried_again),
 		cmocka_unit_test(test_port_is_read_no_more_than_needed),
 		cmocka_unit_test(test_queue_that_stays_full_costs_ten_retries),
+		cmocka_unit_test(test_port_hears_of_a_stop_while_it_writes),
 		cmocka_unit_test(test_broken_port_ends_its_direction_only),
 		cmocka_unit_test(test_read_error_is_the_result),
 		cmocka_unit_test(test_done_without_start),
