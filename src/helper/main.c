@@ -6,10 +6,10 @@
  *   given up -> signals (until then they end it at once) -> path locked and bound -> interface
  *   -> sandbox
  *   --fd, --vhost-user: forwarding starts -> the line on stdout
- *   --socket, --stream: the line on stdout, on which the client is started -> it comes ->
- * forwarding Then it waits for the end: a signal, the VM's death, or a broken port. See
- * socket-server.h for the client's handshake, forward.h for the data path, peer-watch.h for the
- * VM's death.
+ *   --socket, --stream: the line on stdout -> the client, which is started on it -> forwarding
+ *
+ * Then loop.h waits for the end. See socket-server.h for the client's handshake, forward.h for the
+ * data path, peer-watch.h for the VM's death.
  */
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -18,10 +18,10 @@
 #include "helper/attach.h"
 #include "helper/cable.h"
 #include "helper/helper-options.h"
+#include "helper/loop.h"
 #include "helper/peer-watch.h"
 #include "helper/privileges.h"
 #include "helper/socket-server.h"
-#include "helper/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,18 +29,8 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
-
-/*
- * What a step of the startup or the waiting came to. A step that failed has logged why.
- */
-enum outcome {
-	OUTCOME_GO_ON,
-	OUTCOME_STOP,   /* asked for by a signal, or the VM has gone: exit status 0 */
-	OUTCOME_FAILED, /* exit status 1 */
-};
 
 /* The original sizes the VM's queue with 4 MiB: two milliseconds of a fast guest. Below a quarter
  * of it bursts of one TCP window are lost. */
@@ -50,20 +40,18 @@ struct helper {
 	struct helper_options options;
 	vmnet_broker_t *broker;
 	int signals;
-	int stats_timer;
 	enum cable_kind kind;
 	int vm_socket; /* --fd */
 	struct socket_server server;
 	struct vmnet_broker_interface interface;
 	struct direction_counters strangers; /* messages dropped while waiting for the client */
 	struct cable cable;
-	bool has_told_trouble;
 	struct peer_watch watch;
 };
 
 static void init_helper(struct helper *helper)
 {
-	helper->signals = helper->stats_timer = helper->vm_socket = -1;
+	helper->signals = helper->vm_socket = -1;
 	cable_init(&helper->cable);
 	peer_watch_init_off(&helper->watch);
 	socket_server_init(&helper->server);
@@ -78,7 +66,6 @@ static void finish_helper(struct helper *helper)
 	for (size_t i = 0; i < helper->interface.queues_count; i++)
 		fd_close(helper->interface.queues[i]);
 	fd_close(helper->signals);
-	fd_close(helper->stats_timer);
 	vmnet_broker_close(helper->broker);
 }
 
@@ -209,33 +196,6 @@ static enum outcome open_path_socket(struct helper *helper)
 	return OUTCOME_FAILED;
 }
 
-static enum outcome take_signal(const struct helper *helper)
-{
-	struct signalfd_siginfo signal;
-
-	if (read(helper->signals, &signal, sizeof(signal)) != sizeof(signal))
-		return OUTCOME_GO_ON;
-	log_info("main", "stopped by signal %u", signal.ssi_signo);
-	return OUTCOME_STOP;
-}
-
-/* Waits until fd has one of the events of poll(2); a stop comes first. */
-static enum outcome wait_for(const struct helper *helper, int fd, short events)
-{
-	struct pollfd fds[] = {
-		{.fd = helper->signals, .events = POLLIN},
-		{.fd = fd, .events = events},
-	};
-	enum outcome outcome = OUTCOME_GO_ON;
-
-	do {
-		poll(fds, array_length(fds), -1);
-		if (fds[0].revents)
-			outcome = take_signal(helper);
-	} while (outcome == OUTCOME_GO_ON && !fds[1].revents);
-	return outcome;
-}
-
 static enum outcome take_interface(struct helper *helper, const struct attach_request *request)
 {
 	const struct vmnet_broker_interface *interface = &helper->interface;
@@ -268,7 +228,7 @@ static enum outcome join_network(struct helper *helper)
 		log_error("main", "cannot ask the broker: %s", strerror(-error));
 		return OUTCOME_FAILED;
 	}
-	outcome = wait_for(helper, request->done_event, POLLIN);
+	outcome = loop_wait_for(helper->signals, request->done_event, POLLIN);
 	/* After a stop the thread may be in the middle of it: the process ends with the request. */
 	if (outcome != OUTCOME_GO_ON)
 		return outcome;
@@ -301,7 +261,7 @@ static enum outcome announce(struct helper *helper)
 		log_error("main", "cannot describe the interface: %s", strerror(-error));
 		return OUTCOME_FAILED;
 	}
-	outcome = wait_for(helper, STDOUT_FILENO, POLLOUT);
+	outcome = loop_wait_for(helper->signals, STDOUT_FILENO, POLLOUT);
 	if (outcome != OUTCOME_GO_ON)
 		return outcome;
 	if (fputs(line, stdout) >= 0 && fflush(stdout) == 0)
@@ -336,7 +296,8 @@ static enum outcome meet_client(struct helper *helper)
 
 	log_info("main", "waiting for a client on %s", path);
 	while (met == 0) {
-		enum outcome outcome = wait_for(helper, helper->server.socket, POLLIN);
+		enum outcome outcome =
+			loop_wait_for(helper->signals, helper->server.socket, POLLIN);
 
 		if (outcome != OUTCOME_GO_ON)
 			return outcome;
@@ -386,124 +347,17 @@ static enum outcome start_forwarding(struct helper *helper)
 	return OUTCOME_FAILED;
 }
 
-static enum outcome start_stats(struct helper *helper)
+static enum outcome run_until_end(struct helper *helper)
 {
-	const struct timespec interval = {.tv_sec = helper->options.stats_interval_seconds};
-	const struct itimerspec time = {.it_value = interval, .it_interval = interval};
+	struct loop loop = {
+		.signals = helper->signals,
+		.interface_name = helper->interface.name,
+		.strangers = &helper->strangers,
+		.cable = &helper->cable,
+		.watch = &helper->watch,
+	};
 
-	if (interval.tv_sec == 0)
-		return OUTCOME_GO_ON;
-	helper->stats_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (helper->stats_timer >= 0 && timerfd_settime(helper->stats_timer, 0, &time, NULL) == 0)
-		return OUTCOME_GO_ON;
-	log_error("main", "cannot start the stats timer: %s", strerror(errno));
-	return OUTCOME_FAILED;
-}
-
-static void print_stats(const struct helper *helper)
-{
-	struct direction_counters counters[DIRECTION_COUNT];
-	char text[STATS_TEXT_SIZE];
-	struct timespec now;
-	uint64_t ignored;
-
-	if (read(helper->stats_timer, &ignored, sizeof(ignored)) < 0)
-		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	for (enum direction direction = 0; direction < DIRECTION_COUNT; direction++)
-		cable_count(&helper->cable, direction, &counters[direction]);
-	counters_add(&counters[DIRECTION_VM_TO_HOST], &helper->strangers);
-	if (stats_to_text(&now, &counters[DIRECTION_HOST_TO_VM], &counters[DIRECTION_VM_TO_HOST],
-		    text) == 0)
-		log_info("stats", "%s", text);
-}
-
-static enum outcome judge_end(const struct helper *helper)
-{
-	enum outcome outcome = OUTCOME_GO_ON;
-
-	for (enum direction direction = 0; direction < DIRECTION_COUNT; direction++) {
-		int result = cable_result(&helper->cable, direction);
-
-		if (result == -ECONNRESET) {
-			log_info(direction_name(direction), "the VM closed its socket");
-			return OUTCOME_STOP;
-		}
-		if (result == -EBADFD)
-			log_error(direction_name(direction), "interface %s was deleted",
-				helper->interface.name);
-		else if (result == -EBADMSG)
-			log_error(direction_name(direction),
-				"the VM sent a length that no frame has; it must send each frame "
-				"behind its length, four bytes in network order");
-		else if (result < 0)
-			log_error(
-				direction_name(direction), "cannot forward: %s", strerror(-result));
-		if (result < 0)
-			outcome = OUTCOME_FAILED;
-	}
-	return outcome;
-}
-
-static enum outcome judge_cable(struct helper *helper, const struct pollfd *fds)
-{
-	char reason[CABLE_REASON_SIZE];
-	enum cable_news news = cable_dispatch(&helper->cable, fds, reason);
-
-	/* What a guest can bring about again and again is said aloud once. */
-	if (news == CABLE_TROUBLE && !helper->has_told_trouble)
-		log_warn("main", "%s", reason);
-	else if (*reason)
-		log_debug("main", "%s", reason);
-	helper->has_told_trouble = helper->has_told_trouble || news == CABLE_TROUBLE;
-	return news == CABLE_ENDED ? judge_end(helper) : OUTCOME_GO_ON;
-}
-
-static enum outcome judge_watch(struct helper *helper, const struct pollfd *fds)
-{
-	enum peer_watch_state before = helper->watch.state;
-	enum peer_watch_state state = peer_watch_dispatch(&helper->watch, fds);
-
-	if (state == before)
-		return OUTCOME_GO_ON;
-	if (state == PEER_WATCH_GONE)
-		log_info("main", "the VM's process has ended");
-	if (state == PEER_WATCH_BLIND)
-		log_debug("main", "the VM's process cannot be watched: it is not visible here");
-	return state == PEER_WATCH_GONE ? OUTCOME_STOP : OUTCOME_GO_ON;
-}
-
-enum wait_fd {
-	WAIT_FD_SIGNALS,
-	WAIT_FD_STATS,
-	WAIT_FD_CABLE,
-	WAIT_FD_WATCH = WAIT_FD_CABLE + CABLE_FDS,
-	WAIT_FD_COUNT = WAIT_FD_WATCH + PEER_WATCH_FDS,
-};
-
-static enum outcome wait_for_end(struct helper *helper)
-{
-	enum outcome outcome = OUTCOME_GO_ON;
-
-	while (outcome == OUTCOME_GO_ON) {
-		struct pollfd fds[WAIT_FD_COUNT] = {
-			[WAIT_FD_SIGNALS] = {.fd = helper->signals, .events = POLLIN},
-			[WAIT_FD_STATS] = {.fd = helper->stats_timer, .events = POLLIN},
-		};
-
-		cable_fill(&helper->cable, &fds[WAIT_FD_CABLE]);
-		peer_watch_fill(&helper->watch, &fds[WAIT_FD_WATCH]);
-		poll(fds, array_length(fds), -1);
-		if (fds[WAIT_FD_STATS].revents)
-			print_stats(helper);
-		if (fds[WAIT_FD_SIGNALS].revents)
-			outcome = take_signal(helper);
-		if (outcome == OUTCOME_GO_ON)
-			outcome = judge_watch(helper, &fds[WAIT_FD_WATCH]);
-		if (outcome == OUTCOME_GO_ON)
-			outcome = judge_cable(helper, &fds[WAIT_FD_CABLE]);
-	}
-	return outcome;
+	return loop_run(&loop, helper->options.stats_interval_seconds);
 }
 
 typedef enum outcome (*step)(struct helper *helper);
@@ -520,7 +374,6 @@ static const step start_steps[] = {
 };
 static const step ready_steps[] = {start_forwarding, announce};
 static const step path_steps[] = {announce, meet_client, start_forwarding};
-static const step run_steps[] = {start_stats, wait_for_end};
 
 static enum outcome take_steps(struct helper *helper, const step *steps, size_t count)
 {
@@ -543,14 +396,13 @@ static enum outcome run(struct helper *helper)
 		outcome = take_steps(helper, path_steps, array_length(path_steps));
 	else
 		outcome = take_steps(helper, ready_steps, array_length(ready_steps));
-	if (outcome != OUTCOME_GO_ON)
-		return outcome;
-	return take_steps(helper, run_steps, array_length(run_steps));
+	return outcome == OUTCOME_GO_ON ? run_until_end(helper) : outcome;
 }
 
 int main(int argc, char **argv)
 {
-	struct helper helper = {0};
+	/* Static: after a stop, a request under way reads the options until the process ends. */
+	static struct helper helper;
 	char error[OPTIONS_ERROR_SIZE];
 	enum outcome outcome;
 
