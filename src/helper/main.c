@@ -167,7 +167,6 @@ static enum outcome catch_signals(struct helper *helper)
 {
 	sigset_t stops;
 
-	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&stops);
 	sigaddset(&stops, SIGTERM);
 	sigaddset(&stops, SIGINT);
@@ -425,6 +424,8 @@ int main(int argc, char **argv)
 	case HELPER_RUN:
 		break;
 	}
+	/* Whoever reads the log may go away before the VM does. */
+	signal(SIGPIPE, SIG_IGN);
 	log_set_verbose(helper.options.is_verbose);
 	log_debug("main", "vmnet-helper %s", VMNET_VERSION);
 	outcome = run(&helper);

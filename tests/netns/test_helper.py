@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import time
 import uuid
 
@@ -646,6 +647,29 @@ def test_sigterm_while_nobody_reads_the_line(cable, broker):
         made.socket.send(arp_request("52:54:00:00:00:07", "0.0.0.0", "192.168.64.1"))
         made.receive(lambda frame: frame.arp_operation == ARP_REPLY)
         assert made.end(2) == 0
+
+
+def test_goes_on_when_nobody_reads_its_log(broker, bin_dir):
+    """From the first line on, which with -v comes at once."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    process = broker.namespace.popen(
+        [bin_dir / "vmnet-helper", "--fd", str(far.fileno()), "-v"],
+        user=MEMBER,
+        env={"VMNET_BROKER_SOCKET": str(broker.socket_path)},
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        pass_fds=[far.fileno()],
+        text=True,
+    )
+    for end in (writer, far.detach()):
+        os.close(end)
+    line = process.stdout.readline()
+    process.terminate()
+    assert process.wait(5) == 0
+    assert "vmnet_mac_address" in line
+    near.close()
 
 
 def test_link_that_was_down_goes_on(cable, lab):
