@@ -41,8 +41,8 @@ void cable_init(struct cable *cable);
 
 /*
  * The kind of cable that a VM's inherited socket makes, or -ENOTSOCK (or another errno of
- * getsockopt(2)), -EAFNOSUPPORT when it is not AF_UNIX, -EPROTOTYPE when it is of another type,
- * -ENOTCONN when it has no peer.
+ * getsockopt(2)), -EAFNOSUPPORT when it is not AF_UNIX, -ENOTCONN when it has no peer: a listening
+ * socket too.
  */
 int cable_kind_of_socket(int socket);
 
