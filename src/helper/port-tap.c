@@ -47,7 +47,11 @@ static size_t align(size_t offset)
 	return (offset + FRAME_ALIGNMENT - 1) & ~(size_t)(FRAME_ALIGNMENT - 1);
 }
 
-/* Returns 1 when a frame was read, good or not, else 0 or negative errno. */
+/*
+ * Returns 1 when a frame was read, good or not, else 0 or negative errno. Where the virtio-net
+ * header has no word for how a frame is to be cut, the kernel says EINVAL, and the frame is lost
+ * (tun_put_user, "unexpected GSO type").
+ */
 static int read_frame(struct port *port, struct frame *frame)
 {
 	struct iovec parts[] = {
@@ -59,9 +63,9 @@ static int read_frame(struct port *port, struct frame *frame)
 	do {
 		size = readv(port->fd, parts, array_length(parts));
 	} while (size < 0 && errno == EINTR);
-	if (size < 0)
+	if (size < 0 && errno != EINVAL)
 		return errno == EAGAIN ? 0 : -errno;
-	frame->length = (size_t)size - sizeof(frame->header);
+	frame->length = size < 0 ? 0 : (size_t)size - sizeof(frame->header);
 	return 1;
 }
 
@@ -76,7 +80,8 @@ static int tap_read_batch(
 	size_t used = 0;
 
 	batch->count = 0;
-	while (batch->count < BATCH_FRAMES && batch->memory_size - used >= READ_SIZE_MAX) {
+	for (size_t reads = 0; reads < BATCH_FRAMES && batch->memory_size - used >= READ_SIZE_MAX;
+		reads++) {
 		struct frame *frame = &batch->frames[batch->count];
 		int result;
 
