@@ -69,6 +69,11 @@ static int set_features(struct call *call)
 	error = vhost_user_apply_features(call->device, features);
 	if (error)
 		return refuse(call, error, "the TAP refuses: %s", strerror(-error));
+	/* Who does not know the protocol's features can't enable a ring (vhost-user: "Ring
+	 * states"). With them a ring is as it was: QEMU says the features again for each pair. */
+	if (!(features & 1ull << VHOST_USER_F_PROTOCOL_FEATURES))
+		for (size_t i = 0; i < 2 * call->device->queue_pairs; i++)
+			call->device->queues[i].is_enabled = true;
 	return 0;
 }
 

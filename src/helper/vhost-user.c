@@ -250,9 +250,6 @@ static enum vhost_user_news disconnect(
 	if (device->listener < 0)
 		return end(device, -ECONNRESET, reason);
 	error = vhost_user_apply_features(device, 0);
-	/* Enabled is what a guest without protocol features would find; nobody said so yet. */
-	for (size_t i = 0; i < 2 * device->queue_pairs; i++)
-		device->queues[i].is_enabled = false;
 	if (!error)
 		error = vhost_user_resume_all(device);
 	return error ? end(device, error, reason) : news;
