@@ -34,13 +34,29 @@ static void move_to_front(struct vhost_user_stage *stage)
 	stage->chain_end = chain_count;
 }
 
+static uint64_t largest_size(const struct vhost_user_queue *queue)
+{
+	return queue->header_size + queue->frame_max;
+}
+
 /* Without merging a frame goes into one chain, whatever its size. */
-static bool has_enough(const struct vhost_user_queue *queue)
+static bool has_staged(const struct vhost_user_queue *queue, uint64_t size)
 {
 	const struct vhost_user_stage *stage = queue->stage;
 
 	return stage->chain_end > stage->chain_first &&
-	       (!queue->has_merging || stage->size >= stage->size_min);
+	       (!queue->has_merging || stage->size >= size);
+}
+
+static bool has_enough(const struct vhost_user_queue *queue)
+{
+	return has_staged(queue, queue->stage->size_min);
+}
+
+/* Virtio 1.2, 5.1.6.3.1; without merging less than the smallest frame is of no use. */
+static size_t smallest_buffer(const struct vhost_user_queue *queue)
+{
+	return queue->header_size + (queue->has_merging ? 0 : FRAME_HEADER_SIZE);
 }
 
 /* Returns 1 when another chain was staged, 0 when there is none or no place for it. */
@@ -51,15 +67,18 @@ static int stage_chain(struct vhost_user_queue *queue)
 	int fetched = vhost_user_ring_fetch(&queue->ring, VHOST_USER_WRITE,
 		stage->parts + stage->part_end, READ_PARTS_MAX - staged_parts(stage), chain);
 
-	if (fetched == -ENOBUFS && stage->chain_end > stage->chain_first)
+	if (fetched == -ENOBUFS && stage->chain_end > stage->chain_first) {
+		/* Waiting would not make more of it. */
+		stage->size_min = stage->size;
 		return 0;
+	}
 	if (fetched == -ENOBUFS) {
 		queue->ring.fault = "a buffer in too many parts";
 		return -EPROTO;
 	}
 	if (fetched <= 0)
 		return fetched;
-	if (chain->size < queue->header_size + FRAME_HEADER_SIZE) {
+	if (chain->size < smallest_buffer(queue)) {
 		queue->ring.fault = "a buffer too small for any frame";
 		return -EPROTO;
 	}
@@ -69,18 +88,22 @@ static int stage_chain(struct vhost_user_queue *queue)
 	return 1;
 }
 
+/* All that one frame may need, though less may do. */
 static int stage_buffers(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
 	int staged = 1;
 
-	if (has_enough(queue))
+	if (has_staged(queue, largest_size(queue)))
 		return 0;
 	/* Behind it there is room for whatever one read may take. */
 	if (stage->part_first > array_length(stage->parts) - VHOST_USER_PARTS_MAX)
 		move_to_front(stage);
-	while (staged > 0 && !has_enough(queue))
+	while (staged > 0 && !has_staged(queue, largest_size(queue)))
 		staged = stage_chain(queue);
+	/* The shortage is over. */
+	if (staged > 0)
+		stage->size_min = largest_size(queue);
 	return staged < 0 ? staged : 0;
 }
 
@@ -169,7 +192,7 @@ static int move_frame(struct vhost_user_queue *queue)
 	else if ((uint64_t)size > room || (size_t)size < queue->header_size + FRAME_HEADER_SIZE) {
 		counter_add(&queue->counters.drops, 1);
 		/* Large frames do come: be patient again when the guest has few buffers. */
-		stage->size_min = queue->header_size + queue->frame_max;
+		stage->size_min = largest_size(queue);
 	} else {
 		use_buffers(queue, (size_t)size);
 		counter_add(&queue->counters.packets, 1);
@@ -208,7 +231,7 @@ int vhost_user_queue_fill(struct vhost_user_queue *queue)
 
 	stage->part_first = stage->part_end = stage->chain_first = stage->chain_end = 0;
 	stage->size = 0;
-	stage->size_min = queue->header_size + queue->frame_max;
+	stage->size_min = largest_size(queue);
 	vhost_user_ring_disarm(&queue->ring);
 	while (!error && !vhost_user_queue_is_stopping(queue)) {
 		int moved;

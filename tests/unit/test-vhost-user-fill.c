@@ -128,6 +128,73 @@ static void test_few_buffers(void **state)
 	fake_queue_done(&fixture);
 }
 
+/* More buffers than one readv takes, though too small for the largest frame: what fits has to do.
+ */
+static void test_buffers_of_many_parts(void **state)
+{
+	const uint16_t parts = 600;
+	struct fake_queue fixture;
+	struct vring_desc *table;
+
+	fake_queue_init(&fixture, DIRECTION_HOST_TO_VM);
+	table = (struct vring_desc *)(fixture.guest.bytes + FAKE_REGION_SIZE);
+	for (uint16_t i = 0; i < parts; i++)
+		fake_set(&table[i], FAKE_BUFFERS + i * 32u, 32,
+			i + 1 < parts ? WRITE | VRING_DESC_F_NEXT : WRITE, (uint16_t)(i + 1));
+	for (uint16_t i = 0; i < 2; i++) {
+		fake_set(fake_descriptor(&fixture.guest, i), FAKE_REGION_SIZE,
+			parts * sizeof(*table), VRING_DESC_F_INDIRECT, 0);
+		fake_give(&fixture.guest, i);
+	}
+	fake_queue_start(&fixture);
+	for (uint16_t i = 0; i < 2; i++) {
+		send_frame(&fixture, 60, (uint8_t)(0x71 + i));
+		fake_queue_wait_for_used(&fixture, (uint16_t)(i + 1));
+		assert_int_equal(fixture.guest.bytes[FAKE_BUFFERS + 32], 0x71 + i);
+	}
+	fake_queue_done(&fixture);
+}
+
+/* A guest that had few buffers for a while, and has enough again, loses no large frame. */
+static void test_enough_again(void **state)
+{
+	struct fake_queue fixture;
+
+	fake_queue_init(&fixture, DIRECTION_HOST_TO_VM);
+	give_buffers(&fixture, 0, 2);
+	fake_queue_start(&fixture);
+	send_frame(&fixture, 60, 0x21);
+	fake_queue_wait_for_used(&fixture, 1);
+	give_buffers(&fixture, 2, 14);
+	fake_queue_kick(&fixture);
+	send_frame(&fixture, 15 * FAKE_BUFFER_SIZE - HEADER_SIZE, 0x22);
+	fake_queue_wait_for_used(&fixture, 16);
+	assert_int_equal(buffer_count(&fixture, 1), 15);
+	assert_int_equal(fake_queue_drops(&fixture), 0);
+	fake_queue_done(&fixture);
+}
+
+/* As small as a buffer may be where frames are merged (virtio 1.2, 5.1.6.3.1). */
+static void test_smallest_buffers(void **state)
+{
+	struct fake_queue fixture;
+
+	fake_queue_init(&fixture, DIRECTION_HOST_TO_VM);
+	for (uint16_t i = 0; i < FAKE_RING_SIZE; i++) {
+		fake_set(fake_descriptor(&fixture.guest, i), FAKE_BUFFERS + i * HEADER_SIZE,
+			HEADER_SIZE, WRITE, 0);
+		fake_give(&fixture.guest, i);
+	}
+	fake_queue_start(&fixture);
+	send_frame(&fixture, 60, 0x31);
+	fake_queue_wait_for_used(&fixture, 6);
+	assert_int_equal(buffer_count(&fixture, 0), 6);
+	assert_int_equal(fixture.guest.bytes[FAKE_BUFFERS + HEADER_SIZE], 0x31);
+	assert_int_equal(fixture.guest.bytes[FAKE_BUFFERS + HEADER_SIZE + 59], 0x31);
+	assert_int_equal(fixture.guest.bytes[FAKE_BUFFERS + HEADER_SIZE + 60], 0);
+	fake_queue_done(&fixture);
+}
+
 static void test_waits_for_buffers(void **state)
 {
 	struct fake_queue fixture;
@@ -257,7 +324,9 @@ static void test_buffer_too_small(void **state)
 	struct fake_queue fixture;
 
 	fake_queue_init(&fixture, DIRECTION_HOST_TO_VM);
-	fake_set(fake_descriptor(&fixture.guest, 0), FAKE_BUFFERS, HEADER_SIZE + 13, WRITE, 0);
+	fixture.queue.has_merging = *(const bool *)*state;
+	fake_set(fake_descriptor(&fixture.guest, 0), FAKE_BUFFERS,
+		fixture.queue.has_merging ? HEADER_SIZE - 1 : HEADER_SIZE + 13, WRITE, 0);
 	fake_give(&fixture.guest, 0);
 	fake_queue_start(&fixture);
 	fake_queue_assert_broken(&fixture);
@@ -282,11 +351,15 @@ static void test_tap_gone(void **state)
 
 int main(void)
 {
+	static bool with_merging = true, without_merging = false;
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frame_into_one_buffer),
 		cmocka_unit_test(test_frame_over_buffers),
 		cmocka_unit_test(test_header_in_pieces),
 		cmocka_unit_test(test_few_buffers),
+		cmocka_unit_test(test_buffers_of_many_parts),
+		cmocka_unit_test(test_enough_again),
+		cmocka_unit_test(test_smallest_buffers),
 		cmocka_unit_test(test_waits_for_buffers),
 		cmocka_unit_test(test_without_merging),
 		cmocka_unit_test(test_legacy_header),
@@ -294,7 +367,8 @@ int main(void)
 		cmocka_unit_test(test_pause),
 		cmocka_unit_test(test_goes_on_at_the_used_index),
 		cmocka_unit_test(test_broken_and_begun_anew),
-		cmocka_unit_test(test_buffer_too_small),
+		cmocka_unit_test_prestate(test_buffer_too_small, &with_merging),
+		cmocka_unit_test_prestate(test_buffer_too_small, &without_merging),
 		cmocka_unit_test(test_tap_gone),
 	};
 
