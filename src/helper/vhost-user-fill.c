@@ -210,8 +210,9 @@ static int wait_for_buffers(struct vhost_user_queue *queue)
 
 	vhost_user_queue_publish(queue);
 	kicked = vhost_user_queue_wait_for_kick(queue, has_some ? PATIENCE_MS : -1);
+	/* Half of them: a Linux guest gives new ones when half of its ring is gone, not before. */
 	if (kicked == 0 && has_some)
-		stage->size_min = stage->size;
+		stage->size_min = stage->size / 2;
 	return kicked < 0 ? kicked : 0;
 }
 

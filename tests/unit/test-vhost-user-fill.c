@@ -195,6 +195,34 @@ static void test_smallest_buffers(void **state)
 	fake_queue_done(&fixture);
 }
 
+/* Frames do not wait one by one for buffers that a small ring never has: the guest is called for
+ * all of them at once, beside the call at each start. */
+static void test_small_ring_waits_once(void **state)
+{
+	const uint16_t count = FAKE_RING_SIZE / 2;
+	struct fake_queue fixture;
+	eventfd_t calls = 0;
+
+	fake_queue_init(&fixture, DIRECTION_HOST_TO_VM);
+	fixture.queue.place.has_event_index = false;
+	give_buffers(&fixture, 0, FAKE_RING_SIZE);
+	fake_queue_start(&fixture);
+	vhost_user_queue_pause(&fixture.queue);
+	for (uint16_t i = 0; i < count; i++)
+		send_frame(&fixture, 60, (uint8_t)i);
+	fake_queue_start(&fixture);
+	while (calls < 3 ||
+		__atomic_load_n(&fake_used(&fixture.guest)->idx, __ATOMIC_SEQ_CST) < count) {
+		eventfd_t more;
+
+		fake_wait_for(fixture.call, POLLIN);
+		assert_int_equal(eventfd_read(fixture.call, &more), 0);
+		calls += more;
+	}
+	assert_int_equal(calls, 3);
+	fake_queue_done(&fixture);
+}
+
 static void test_waits_for_buffers(void **state)
 {
 	struct fake_queue fixture;
@@ -360,6 +388,7 @@ int main(void)
 		cmocka_unit_test(test_buffers_of_many_parts),
 		cmocka_unit_test(test_enough_again),
 		cmocka_unit_test(test_smallest_buffers),
+		cmocka_unit_test(test_small_ring_waits_once),
 		cmocka_unit_test(test_waits_for_buffers),
 		cmocka_unit_test(test_without_merging),
 		cmocka_unit_test(test_legacy_header),
