@@ -167,6 +167,7 @@ def test_negotiation(cable, front_end):
     ("message", "reason"),
     [
         ((vu.SET_FEATURES, struct.pack("<Q", vu.F_PACKED)), "SET_FEATURES: features 0x400000000 were not offered"),
+        ((vu.SET_PROTOCOL_FEATURES, struct.pack("<Q", 1 << 1)), "SET_PROTOCOL_FEATURES: features 0x2 were not"),
         ((vu.SET_VRING_NUM, struct.pack("<II", 0, 3)), "SET_VRING_NUM: a ring of 3 entries"),
         ((vu.SET_VRING_NUM, struct.pack("<II", 2, 256)), "queue pair 2 of 1: give the helper more --queues"),
         ((vu.SET_VRING_KICK, struct.pack("<Q", 0x100)), "would have to be polled"),
