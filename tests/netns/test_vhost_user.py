@@ -471,6 +471,19 @@ def test_tap_deleted(cable, front_end):
     assert "ended: cannot go on" in cable.log()
 
 
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_tap_deleted_without_guest(cable, front_end, is_connected):
+    """Though no queue's thread is there that could notice; frames that nobody takes are no news."""
+    if is_connected:
+        front_end.start()
+        check_both_ways(cable, front_end)
+        assert [front_end.stop_ring(index) for index in range(2)] == [1, 1]
+    cable.send(1)
+    cable.namespace.ip("link", "delete", TAP)
+    assert cable.process.wait(10) == 1
+    assert "ended: cannot go on" in cable.log()
+
+
 def test_idle(cable, front_end):
     """Nobody wakes up where nothing happens: neither with a guest nor without."""
     cable.send(1)
