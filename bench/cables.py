@@ -1,4 +1,4 @@
-"""Ways to carry frames between a VM's socket and a network's bridge: each ends in a socket for whatever plays the VM."""
+"""Ways to carry frames between a VM and a network's bridge: each ends in a socket for whatever plays the VM."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from . import guests as guest
-from . import measure, raw
+from . import endurance, measure, raw
 from .cables import Helper, helper_cable, native_cable, one_frame_cable
-from .lines import cable_line, pair_line, passt_line, vde_line, veth_line
+from .lines import cable_line, pair_line, passt_line, vde_line, veth_line, vhost_user_line
 from .place import IDLE_VMS
 from .runner import Case, Entry, Measure
 from .targets import TO_HOST, TO_VM, TO_VM2
@@ -25,6 +25,10 @@ def _entry(name: str, make: Callable[..., Any], **options: Any) -> Entry:
 
 def _helpers(helpers: Helpers, what: str, make: Callable[..., Any] = cable_line, **options: Any) -> list[Entry]:
     return [_entry(f"{helper.label} {what}", make, cable=helper_cable, helper=helper, **options) for helper in helpers]
+
+
+def _vhost_user(helpers: Helpers, network: str) -> list[Entry]:
+    return [_entry(f"{helper.label} vhost-user", vhost_user_line, helper=helper, network=network) for helper in helpers]
 
 
 def small_frames(helpers: Helpers) -> Case:
@@ -51,7 +55,9 @@ def large_frames(helpers: Helpers) -> Case:
     for kind in ("datagram", "stream"):
         entries += _helpers(helpers, kind, kind=kind, mode="raw", network=network)
         entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr", network=network)
-        entries += _helpers(helpers, f"{kind}, small buffers", kind=kind, mode="raw", network=network, small_buffers=True)
+        small = {"kind": kind, "mode": "raw", "network": network, "small_buffers": True}
+        entries += _helpers(helpers, f"{kind}, small buffers", **small)
+    entries += _vhost_user(helpers, network)
     return Case("large frames", "Simulated VM with offloads, MTU 65520", tuple(entries), BOTH_WAYS)
 
 
@@ -61,6 +67,7 @@ def offloads(helpers: Helpers) -> Case:
     for kind in ("datagram", "stream"):
         entries += _helpers(helpers, f"{kind}, offloads", kind=kind, mode="raw")
         entries += _helpers(helpers, f"{kind}, vnet-hdr", kind=kind, mode="vnet-hdr")
+    entries += _vhost_user(helpers, "small")
     return Case("offloads", "Simulated VM with offloads, MTU 1500", tuple(entries), BOTH_WAYS)
 
 
@@ -96,7 +103,8 @@ def idle_vms(helpers: Helpers) -> Case:
     entries = []
     for idle in IDLE_VMS:
         entries += _helpers(helpers, f"datagram, {idle} idle", pair_line, network=f"idle-{idle}", idle=idle)
-    return Case("idle VMs", "Two simulated VMs beside idle ones", tuple(entries), (Measure(TO_VM2, measure.vm_to_host),))
+    measures = (Measure(TO_VM2, measure.vm_to_host),)
+    return Case("idle VMs", "Two simulated VMs beside idle ones", tuple(entries), measures)
 
 
 def guests(helpers: Helpers, mtu: int) -> Case:
@@ -117,14 +125,37 @@ def guests(helpers: Helpers, mtu: int) -> Case:
             line(f"{helper.label} stream", stream),
             line(f"{helper.label} vhost-user", guest.helper_vhost_user(helper=helper)),
         ]
-    one_frame = guest.by_cable(one_frame_cable, guest.DGRAM_NETDEV)
-    entries += [
-        line("one-frame forwarder", one_frame),
-        line("passt stream", guest.passt_stream),
-        line("passt vhost-user", guest.passt_vhost_user),
-        line("QEMU's user network", guest.user_network),
+    entries += [line("passt stream", guest.passt_stream), line("passt vhost-user", guest.passt_vhost_user)]
+    if mtu == 1500:  # what else there is knows nothing of large frames
+        one_frame = guest.by_cable(one_frame_cable, guest.DGRAM_NETDEV)
+        entries += [line("one-frame forwarder", one_frame), line("QEMU's user network", guest.user_network)]
+    measures = (*BOTH_WAYS, PING) if mtu == 1500 else BOTH_WAYS
+    return Case(f"guests {mtu}", f"QEMU guest, MTU {mtu}", tuple(entries), measures)
+
+
+def idle_helper(helpers: Helpers) -> Case:
+    """What a helper costs whose VM is silent."""
+    large = {"mode": "vnet-hdr", "network": "large"}
+    entries = [
+        *_helpers(helpers, "datagram", kind="datagram"),
+        *_helpers(helpers, "stream", kind="stream"),
+        *_helpers(helpers, "datagram, large frames", kind="datagram", **large),
+        *_helpers(helpers, "stream, large frames", kind="stream", **large),
+        *_vhost_user(helpers, "small"),
     ]
-    return Case(f"guests {mtu}", f"QEMU guest, MTU {mtu}", tuple(entries), (*BOTH_WAYS, PING))
+    return Case("idle helper", "A helper with nothing to do", tuple(entries), (Measure("", endurance.idle),), once=True)
+
+
+def soak(helpers: Helpers) -> Case:
+    """A VM that stops reading must stall nobody."""
+    entries = [entry for kind in ("datagram", "stream")
+               for entry in _helpers(helpers, kind, make=endurance.soak_line, kind=kind)]  # fmt: skip
+    notes = (
+        "Eight TCP streams each way and UDP to the VM, which stops reading for 5 s every 10 s. Stall: the longest time "
+        "in which no datagram came from the VM to the host while the VM did not read; it sends one every 0.5 ms.",
+    )
+    measures = (Measure("", endurance.soak),)
+    return Case("soak", "A simulated VM that stops reading", tuple(entries), measures, once=True, notes=notes)
 
 
 def all_cases(helpers: Helpers) -> list[Case]:
@@ -137,6 +168,8 @@ def all_cases(helpers: Helpers) -> list[Case]:
         raw_frames(helpers, 60, "udp"),
         round_trips(helpers),
         idle_vms(helpers),
+        idle_helper(helpers),
+        soak(helpers),
         guests(helpers, 1500),
         guests(helpers, 65520),
     ]

@@ -90,7 +90,8 @@ def guest_line(place: Place, name: str, *, attach: Attach, mtu: int = 1500) -> I
         log_path = Path(f"{console}.qemu")
         port = place.start_server(attachment.server)
         with guestkit.Guest(console, qemu) as guest:
-            yield GuestLine(name, guest, attachment.target, port, mtu, list(attachment.pids), [qemu.pid], dict, log_path)
+            pids = list(attachment.pids)
+            yield GuestLine(name, guest, attachment.target, port, mtu, pids, [qemu.pid], log_path=log_path)
 
 
 def network_of(mtu: int) -> str:

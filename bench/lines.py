@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from lib.broker import MEMBER
 from lib.lab import INTERNET_ADDRESS, UPLINK_ADDRESS, Namespace, wait_for
 
-from .cables import Cable, ended, passt
-from .place import LOOPBACK, PREFIX, Place
+from .cables import Cable, Helper, ended, helper_process, passt
+from .place import LOOPBACK, PREFIX, Place, Unavailable
 
 VM_LINK = "eth0"
 
@@ -26,6 +28,7 @@ class Line:
     """A VM and its way to the host. pids: of the forwarding processes, whose CPU time is measured."""
 
     name: str
+    place: Place
     namespace: Namespace
     address: str  # the VM's
     target: str  # the host's, or another VM's, with an iperf3 server at this port
@@ -33,6 +36,7 @@ class Line:
     pids: list[int] = field(default_factory=list)
     vm_pids: list[int] = field(default_factory=list)  # what plays the VM
     stats: Callable[[], dict[str, Any]] = dict  # the forwarder's own counters, if it has any
+    started: float = field(default_factory=time.monotonic)
 
     def run(self, argv: Sequence[str], timeout: float = 30) -> str:
         """Runs a program in the VM; its output."""
@@ -40,6 +44,8 @@ class Line:
 
 
 def _set_up(vm: Namespace, address: str, mtu: int, mac: str | None = None) -> None:
+    """Without IPv6, whose solicitations by multicast would reach every other line of the network."""
+    vm.sysctl(f"net/ipv6/conf/{VM_LINK}/disable_ipv6", 1)
     if mac:
         vm.ip("link", "set", VM_LINK, "address", mac)
     vm.ip("link", "set", VM_LINK, "mtu", str(mtu), "up")
@@ -51,7 +57,7 @@ def line_to_gateway(
 ) -> Line:
     """A line to the host's address on the network."""
     gateway = place.gateway(network)
-    return Line(name, vm, address, gateway, place.start_server(gateway), *pids, **more)
+    return Line(name, place, vm, address, gateway, place.start_server(gateway), *pids, **more)
 
 
 @contextlib.contextmanager
@@ -96,6 +102,24 @@ def cable_line(
 
 
 @contextlib.contextmanager
+def vhost_user_line(place: Place, name: str, *, network: str = "small", helper: Helper = Helper()) -> Iterator[Line]:
+    """vmnet-helper --vhost-user; the VM is a namespace behind a front-end with the least driver there can be."""
+    place.hold(network)
+    path = place.lab.public_directory(f"vu{place.number()}", MEMBER) / "socket"
+    arguments = ["--vhost-user", str(path), "--network", network]
+    with helper_process(place, arguments, helper=helper) as (process, answer, _):
+        vm, mac, address = place.namespace(), answer["vmnet_mac_address"], answer["vmnet_ipv4_address"]
+        front_end = vm.popen(
+            [place.bench_dir / "vhost-user-guest", path, VM_LINK, mac], stdout=subprocess.PIPE, text=True
+        )
+        with ended(front_end):
+            if front_end.stdout.readline() != "ready\n":
+                raise Unavailable("vhost-user-guest did not start")
+            _set_up(vm, address, place.mtu(network))
+            yield line_to_gateway(place, name, vm, address, network, [process.pid], [front_end.pid])
+
+
+@contextlib.contextmanager
 def pair_line(
     place: Place, name: str, *, cable: Callable[..., AbstractContextManager[Cable]], idle: int = 0, **options: Any
 ) -> Iterator[Line]:
@@ -105,7 +129,7 @@ def pair_line(
         vms = [stack.enter_context(simulated_vm(place, made)) for made in cables]
         port = place.start_server(cables[1].address, vms[1][0])
         pids = cables[0].pids + cables[1].pids
-        yield Line(name, vms[0][0], cables[0].address, cables[1].address, port, pids, [vms[0][1], vms[1][1]])
+        yield Line(name, place, vms[0][0], cables[0].address, cables[1].address, port, pids, [vms[0][1], vms[1][1]])
 
 
 @contextlib.contextmanager
@@ -157,4 +181,4 @@ def passt_line(place: Place, name: str, *, mtu: int = 1500) -> Iterator[Line]:
         with simulator(place, vm, vm_socket.fileno(), mode="plain", mtu=mtu) as own:
             _set_up(vm, UPLINK_ADDRESS, mtu)
             port = place.start_server(LOOPBACK)
-            yield Line(name, vm, UPLINK_ADDRESS, INTERNET_ADDRESS, port, [pid], [own.pid])
+            yield Line(name, place, vm, UPLINK_ADDRESS, INTERNET_ADDRESS, port, [pid], [own.pid])

@@ -26,7 +26,12 @@ def _read(path: str, pattern: str) -> str:
     return found[1].strip() if found else "?"
 
 
-def describe(helper: Path, accelerator: str, vhost_qemu: list[str]) -> dict[str, str]:
+def load() -> str:
+    """The load of the last minute."""
+    return Path("/proc/loadavg").read_text().split()[0]
+
+
+def describe(helper: Path, load_before: str, accelerator: str, vhost_qemu: list[str]) -> dict[str, str]:
     """By name, in the order to be shown."""
     kernel = os.uname()
     described = {
@@ -34,7 +39,7 @@ def describe(helper: Path, accelerator: str, vhost_qemu: list[str]) -> dict[str,
         "memory": f"{int(_read('/proc/meminfo', r'^MemTotal: +([0-9]+)')) / 2**20:.0f} GiB",
         "kernel": f"{kernel.sysname} {kernel.release}",
         "system": _read("/etc/os-release", r'^PRETTY_NAME="(.*)"$'),
-        "load before": Path("/proc/loadavg").read_text().split()[0],
+        "load before": load_before,
         "net.core.wmem_max": Path("/proc/sys/net/core/wmem_max").read_text().strip(),
         "vmnet-helper": _first_line(str(helper), "--version").removeprefix("version: ")
         + ", commit " + _read_commit(helper),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 import tempfile
 import time
-import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -43,7 +43,10 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=2, help="of each measurement (2); iperf3 takes whole ones")
     parser.add_argument("--rounds", type=int, default=5, help="of each case (5)")
     parser.add_argument("--quick", action="store_true", help="one round of 1 s, to see that it runs")
-    parser.add_argument("--only", action="append", metavar="TEXT", help="cases and lines whose name has it; repeatable")
+    parser.add_argument(
+        "--only", action="append", metavar="TEXT",
+        help="cases and lines whose name has it, or CASE: LINE; repeatable",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="list cases and lines")
     parser.add_argument("--bin", type=Path, default=REPOSITORY / "build/release", help="build directory")
     parser.add_argument(
@@ -57,15 +60,22 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _is_chosen(word: str, case: str, line: str) -> bool:
+    wanted_case, colon, wanted_line = word.partition(": ")
+    if colon:
+        return wanted_case == case and wanted_line in line
+    return word in case or word in line
+
+
 def select(all_cases: list[cases.Case], words: list[str] | None) -> list[cases.Case]:
-    """A word selects a whole case by its name, or lines of any case by theirs."""
+    """Whole cases, and lines of cases; all when nothing is asked for."""
     if not words:
         return all_cases
     chosen = []
     for case in all_cases:
-        entries = case.entries
-        if not any(word in case.name for word in words):
-            entries = tuple(entry for entry in entries if any(word in entry.name for word in words))
+        entries = tuple(
+            entry for entry in case.entries if any(_is_chosen(word, case.name, entry.name) for word in words)
+        )
         if entries:
             chosen.append(dataclasses.replace(case, entries=entries))
     return chosen
@@ -73,16 +83,16 @@ def select(all_cases: list[cases.Case], words: list[str] | None) -> list[cases.C
 
 def measure(options: argparse.Namespace, chosen: list[cases.Case], label: str) -> Report:
     results = Results()
-    started = time.monotonic()
+    started, load_before = time.monotonic(), machine.load()
     with tempfile.TemporaryDirectory(prefix="vmnet-bench-", dir="/tmp") as temporary:
         os.chmod(temporary, 0o755)
         bin_dir = programs.reachable(options.bin, Path(temporary))
         with Lab() as lab, Place(lab, bin_dir, options.bin / "bench", options) as place:
             for case in chosen:
                 run_case(place, case, options.rounds, options.seconds, results)
-            described = machine.describe(bin_dir / "vmnet-helper", *place.guest_kinds())
+            described = machine.describe(bin_dir / "vmnet-helper", load_before, *place.guest_kinds())
     how = (
-        f"{options.rounds} rounds of {options.seconds} s for each figure; the whole run took "
+        f"Rounds: {options.rounds}, each figure measured for {options.seconds} s; the whole run took "
         f"{(time.monotonic() - started) / 60:.0f} minutes. Figures are medians, with the lowest and the highest; "
         "ratios of targets are medians of the rounds' own ratios."
     )
@@ -98,7 +108,8 @@ def run(options: argparse.Namespace) -> int:
             print(f"{case.name}: {'; '.join(entry.name for entry in case.entries)}")
         return 0
     if not chosen:
-        print(f"scripts/bench: --only {' '.join(options.only)}: no such case or line; --list shows them", file=sys.stderr)
+        wanted = " ".join(options.only)
+        print(f"scripts/bench: --only {wanted}: no such case or line; --list shows them", file=sys.stderr)
         return 1
     if options.quick:
         options.seconds, options.rounds = 1, 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 from lib.lab import CommandError, wait_for
@@ -24,6 +23,7 @@ UNITS = {
     "wake-ups": "in 10 s",
     "memory": "MiB",
     "stall": "ms",
+    "stall while reading": "ms",
     "end after SIGTERM": "ms",
     "counted drops": "frames",
 }
@@ -91,18 +91,3 @@ def ping(line: Line, seconds: float) -> Figures:
     if len(times) < count * 0.9:
         raise CommandError(f"{line.name}: {len(times)} of {count} pings were answered")
     return {"round trip": times[len(times) // 2], "round trip 99 %": times[int(len(times) * 0.99)]}
-
-
-def context_switches(pid: int) -> int:
-    """Of all threads, voluntary and involuntary."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found = re.findall(r"ctxt_switches:\s+(\d+)", (task / "status").read_text())
-        total += sum(map(int, found))
-    return total
-
-
-def memory_mib(pid: int) -> float:
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found, f"process {pid} has no memory"
-    return int(found[1]) / 1024

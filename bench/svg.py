@@ -119,5 +119,6 @@ def lines(title: str, unit: str, x_name: str, xs: Sequence[float], series: Seque
         for x, value in points:
             y = bottom - value.median * y_scale
             spread = f"M{x:.1f} {bottom - value.low * y_scale:.1f}V{bottom - value.high * y_scale:.1f}"
-            parts.append(f'<path class="spread" d="{spread}"/><circle class="s{number}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+            parts.append(f'<path class="spread" d="{spread}"/>')
+            parts.append(f'<circle class="s{number}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
     return _document(bottom + BOTTOM + 14, title, unit, series, parts)

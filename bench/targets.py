@@ -72,7 +72,8 @@ def _both_ways(case: str, one: str, others: Sequence[str], limits: tuple[float, 
     return [
         Target(
             f"{case}: {one}, {what} {direction} over {' or '.join(others)}", limit,
-            _ratio((case, one, direction, figure), *((case, other, direction, figure) for other in others)), is_most, "x",
+            _ratio((case, one, direction, figure), *((case, other, direction, figure) for other in others)),
+            is_most, "x",
         )
         for direction, limit in zip((TO_HOST, TO_VM), limits, strict=True)
     ]  # fmt: skip
@@ -125,7 +126,8 @@ def _others(label: str) -> list[Target]:
         )
         for kind in ("datagram", "stream")
     ]  # fmt: skip
-    targets.append(Target("idle VMs: two VMs beside 14 idle ones over alone", 0.95, _ratio(idle(14), idle(0)), unit="x"))
+    beside_idle = "idle VMs: two VMs beside 14 idle ones over alone"
+    targets.append(Target(beside_idle, 0.95, _ratio(idle(14), idle(0)), unit="x"))
     targets += [plain("idle helper", line, "wake-ups", 0, "in 10 s") for line in ("datagram", "stream")]
     targets += [
         plain("idle helper", "datagram", "memory", 4, "MiB"),

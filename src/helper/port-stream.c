@@ -6,7 +6,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* TODO measure */
+/* Less than two of the largest frames would be too little. 128 KiB cost the same, 512 KiB 4 %, 1
+ * MiB 15 % more CPU s/GB host->vm, where one program differs from itself by 15 %. */
 #define MEMORY_SIZE (256u << 10)
 
 /* What precedes a frame on its way out. */

@@ -34,23 +34,16 @@ static void move_to_front(struct vhost_user_stage *stage)
 	stage->chain_end = chain_count;
 }
 
-static uint64_t largest_size(const struct vhost_user_queue *queue)
+/* What is staged for one frame, if the guest gives it: without merging a frame goes into one chain,
+ * whatever its size. */
+static uint64_t wanted_size(const struct vhost_user_queue *queue)
 {
-	return queue->header_size + queue->frame_max;
-}
-
-/* Without merging a frame goes into one chain, whatever its size. */
-static bool has_staged(const struct vhost_user_queue *queue, uint64_t size)
-{
-	const struct vhost_user_stage *stage = queue->stage;
-
-	return stage->chain_end > stage->chain_first &&
-	       (!queue->has_merging || stage->size >= size);
+	return queue->has_merging ? queue->header_size + queue->frame_max : 1;
 }
 
 static bool has_enough(const struct vhost_user_queue *queue)
 {
-	return has_staged(queue, queue->stage->size_min);
+	return queue->stage->size >= queue->stage->size_min;
 }
 
 /* Virtio 1.2, 5.1.6.3.1; without merging less than the smallest frame is of no use. */
@@ -67,7 +60,7 @@ static int stage_chain(struct vhost_user_queue *queue)
 	int fetched = vhost_user_ring_fetch(&queue->ring, VHOST_USER_WRITE,
 		stage->parts + stage->part_end, READ_PARTS_MAX - staged_parts(stage), chain);
 
-	if (fetched == -ENOBUFS && stage->chain_end > stage->chain_first) {
+	if (fetched == -ENOBUFS && stage->size > 0) {
 		/* Waiting would not make more of it. */
 		stage->size_min = stage->size;
 		return 0;
@@ -88,22 +81,22 @@ static int stage_chain(struct vhost_user_queue *queue)
 	return 1;
 }
 
-/* All that one frame may need, though less may do. */
+/* Takes whatever there is up to what is wanted, also when less would do. */
 static int stage_buffers(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
 	int staged = 1;
 
-	if (has_staged(queue, largest_size(queue)))
+	if (stage->size >= wanted_size(queue))
 		return 0;
 	/* Behind it there is room for whatever one read may take. */
 	if (stage->part_first > array_length(stage->parts) - VHOST_USER_PARTS_MAX)
 		move_to_front(stage);
-	while (staged > 0 && !has_staged(queue, largest_size(queue)))
+	while (staged > 0 && stage->size < wanted_size(queue))
 		staged = stage_chain(queue);
 	/* The shortage is over. */
 	if (staged > 0)
-		stage->size_min = largest_size(queue);
+		stage->size_min = wanted_size(queue);
 	return staged < 0 ? staged : 0;
 }
 
@@ -142,45 +135,26 @@ static void use_buffers(struct vhost_user_queue *queue, size_t size)
 		write_buffer_count(parts, count);
 }
 
-/* Room for one frame: all that is staged, or the first chain. */
-static uint64_t measure_room(const struct vhost_user_queue *queue, size_t *ret_part_count)
-{
-	const struct vhost_user_stage *stage = queue->stage;
-
-	if (queue->has_merging) {
-		*ret_part_count = staged_parts(stage);
-		return stage->size;
-	}
-	*ret_part_count = stage->chains[stage->chain_first].part_count;
-	return stage->chains[stage->chain_first].size;
-}
-
-/* readv(2) with the spill behind the guest's buffers, in whose place the next buffer may stand. */
-static ssize_t read_frame(struct vhost_user_queue *queue, size_t part_count)
+/* readv(2) into all that is staged, with the spill behind it. */
+static ssize_t read_frame(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
-	struct iovec *parts = stage->parts + stage->part_first;
-	struct iovec kept = parts[part_count];
 	ssize_t size;
 
-	parts[part_count] =
+	stage->parts[stage->part_end] =
 		(struct iovec){.iov_base = stage->spill, .iov_len = sizeof(stage->spill)};
 	do {
-		size = readv(queue->tap, parts, (int)part_count + 1);
+		size = readv(
+			queue->tap, stage->parts + stage->part_first, (int)staged_parts(stage) + 1);
 	} while (size < 0 && errno == EINTR);
-	if (size < 0)
-		size = -errno;
-	parts[part_count] = kept;
-	return size;
+	return size < 0 ? -errno : size;
 }
 
 /* Returns 1 when a frame came, delivered or not, 0 when none was there. */
 static int move_frame(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
-	size_t part_count;
-	uint64_t room = measure_room(queue, &part_count);
-	ssize_t size = read_frame(queue, part_count);
+	ssize_t size = read_frame(queue);
 
 	if (size == -EAGAIN)
 		return 0;
@@ -189,10 +163,11 @@ static int move_frame(struct vhost_user_queue *queue)
 		counter_add(&queue->counters.drops, 1);
 	else if (size < 0)
 		return (int)size;
-	else if ((uint64_t)size > room || (size_t)size < queue->header_size + FRAME_HEADER_SIZE) {
+	else if ((uint64_t)size > stage->size ||
+		 (size_t)size < queue->header_size + FRAME_HEADER_SIZE) {
 		counter_add(&queue->counters.drops, 1);
 		/* Large frames do come: be patient again when the guest has few buffers. */
-		stage->size_min = largest_size(queue);
+		stage->size_min = wanted_size(queue);
 	} else {
 		use_buffers(queue, (size_t)size);
 		counter_add(&queue->counters.packets, 1);
@@ -232,7 +207,7 @@ int vhost_user_queue_fill(struct vhost_user_queue *queue)
 
 	stage->part_first = stage->part_end = stage->chain_first = stage->chain_end = 0;
 	stage->size = 0;
-	stage->size_min = largest_size(queue);
+	stage->size_min = wanted_size(queue);
 	vhost_user_ring_disarm(&queue->ring);
 	while (!error && !vhost_user_queue_is_stopping(queue)) {
 		int moved;

@@ -18,7 +18,7 @@ from lib.vm import ATTACH
 KINDS = ("socket", "stream", "vhost-user", "native", "native with 2 queues")
 DATA_SIZE = 4 << 20
 # The guest's: not from /dev/urandom, for which the kernel first collects entropy, once for longer than a minute.
-MAKE_DATA = "seq -f '%.0f of {name}' 1 1000000 | head -c {size} >/run/data; sha256sum /run/data"
+MAKE_DATA = f"seq 1 1000000 | head -c {DATA_SIZE} >/run/data; stat -c %s /run/data; sha256sum </run/data"
 PORT = 4000
 ICMP_AND_IP_HEADER = 28
 
@@ -69,7 +69,9 @@ def first_word(text):
 
 def make_data(vm):
     """In its guest's /run/data; returns the checksum."""
-    return first_word(vm.guest.check(MAKE_DATA.format(name=vm.name, size=DATA_SIZE), 60))
+    size, checksum, _ = vm.guest.check(MAKE_DATA, 60).split()
+    assert int(size) == DATA_SIZE
+    return checksum
 
 
 def download(vm, namespace, address):
@@ -93,7 +95,9 @@ def upload(vm, namespace, address):
 
 def send_to(receiver, sender):
     """From guest to guest."""
-    receiver.guest.check(f"(nc -l -p {PORT} >/run/new; mv /run/new /run/received) </dev/null >/dev/null 2>&1 &")
+    # An nc whose own input ends says so to the other one, which then goes before it has sent everything.
+    receive = f"exec 3<>/run/silence; nc -l -p {PORT} <&3 >/run/new; mv /run/new /run/received"
+    receiver.guest.check(f"mkfifo /run/silence; ({receive}) >/dev/null 2>&1 & true")
     listening = f"grep -qi ':{PORT:04x} 0*:0000 0A ' /proc/net/tcp /proc/net/tcp6"
     receiver.guest.check(f"until {listening}; do usleep 20000; done", 10)
     sent = make_data(sender)

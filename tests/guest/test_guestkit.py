@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from lib import guestkit
+from lib import guestkit, qemukit
 from lib.lab import WORLD_ADDRESS, Lab, User, wait_for
 
 VM_USER = User(4242)
@@ -101,6 +102,36 @@ def test_second_build_takes_the_cache(guest_kit: guestkit.Kit) -> None:
         raise AssertionError(text)
 
     assert guestkit.build(no_work).accelerator == guest_kit.accelerator
+
+
+def test_new_qemu_boots_the_guest(new_qemu: qemukit.Emulator, guest_kit: guestkit.Kit, lab: Lab) -> None:
+    assert new_qemu.major_version() >= qemukit.MAJOR_MIN
+    console = lab.public_directory("vm", VM_USER) / "console"
+    command = guestkit.qemu_command(guest_kit, "new", console, dhcp=False, emulator=new_qemu.command)
+    with guestkit.Guest(console, lab.host.popen(command, user=VM_USER)) as guest:
+        guest.wait_ready()
+        assert guest.check("hostname") == "new\n"
+
+
+def test_second_build_takes_the_qemu_from_the_cache(new_qemu: qemukit.Emulator) -> None:
+    def no_work(text: str) -> None:
+        raise AssertionError(text)
+
+    assert qemukit.build(no_work).major_version() == new_qemu.major_version()
+
+
+def test_qemu_that_cannot_be_fetched_fails_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemukit, "MAJOR_MIN", 1000)
+    monkeypatch.setattr(qemukit, "_archives", lambda codename: ["http://127.0.0.1:9/debian"])
+    monkeypatch.setattr(qemukit.subprocess, "run", without_update(subprocess.run))
+    with pytest.raises(guestkit.KitError, match="online"):
+        qemukit.build(cache=tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()], "nothing half made is left"
+
+
+def without_update(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., object]:
+    """The machine's own package lists stay as they are."""
+    return lambda command, **options: None if command == ["apt-get", "update", "-q"] else run(command, **options)
 
 
 def test_ordinary_user_has_no_capability(lab: Lab) -> None:

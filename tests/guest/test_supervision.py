@@ -10,7 +10,15 @@ import pytest
 from lib.lab import wait_for
 from lib.vm import wait_gone
 
-VARIANTS = [("native", False), ("socket", False), ("native", True), ("socket", True)]
+VARIANTS = [
+    ("native", False),
+    ("socket", False),
+    ("stream", False),
+    ("vhost-user", False),
+    ("native", True),
+    ("socket", True),
+    ("vhost-user", True),
+]
 
 
 def start(make_broker, make_vm, attach, shell=False):
@@ -31,6 +39,7 @@ def assert_nothing_left(vm):
     wait_for(lambda: not vm.broker.links(), 10, "removal of TAP and network")
     wait_for(lambda: vm.broker.leftovers().files == ["lock", "socket"], 3, "removal of the records")
     assert not vm.broker.tables()
+    assert not list(vm.runtime_dir.iterdir())
 
 
 def test_vm_is_killed(vm):
@@ -54,9 +63,11 @@ def test_client_gets_a_signal(vm, number):
     assert_nothing_left(vm)
 
 
-@pytest.mark.parametrize("shell", [False, True], ids=["direct", "under a shell"])
-def test_helper_is_killed(make_broker, make_vm, shell):
-    vm = start(make_broker, make_vm, "socket", shell)
+@pytest.mark.parametrize(
+    ("attach", "shell"), [("socket", False), ("socket", True), ("stream", False), ("vhost-user", False)]
+)
+def test_helper_is_killed(make_broker, make_vm, attach, shell):
+    vm = start(make_broker, make_vm, attach, shell)
     os.kill(vm.pids()["helper"], signal.SIGKILL)
     assert vm.process.wait(15) == 1
     assert_nothing_left(vm)

@@ -63,7 +63,13 @@ class VM:
         self.directory = broker.lab.public_directory(f"vm-{name}", MEMBER)
         self.log_path = self.directory / "client.log"
         self.console = self.directory / "console"
-        self.environment = {"VMNET_BROKER_SOCKET": str(broker.socket_path)}
+        self.runtime_dir = self.directory / "xdg"
+        self.runtime_dir.mkdir(mode=0o700)
+        os.chown(self.runtime_dir, MEMBER.uid, MEMBER.gid)
+        self.environment = {
+            "VMNET_BROKER_SOCKET": str(broker.socket_path),
+            "XDG_RUNTIME_DIR": str(self.runtime_dir),
+        }
         self._bin_dir = bin_dir
         qemu = guestkit.qemu_command(kit, name, self.console, hostname=name, dhcp=dhcp, emulator=emulator.command)
         if path:

@@ -223,6 +223,29 @@ static void test_small_ring_waits_once(void **state)
 	fake_queue_done(&fixture);
 }
 
+/* Buffers that come later count, whether the device had given up waiting for them or not. */
+static void test_more_buffers(void **state)
+{
+	struct fake_queue fixture;
+
+	fake_queue_init(&fixture, DIRECTION_HOST_TO_VM);
+	fixture.queue.frame_max = 2 * FAKE_BUFFER_SIZE - HEADER_SIZE;
+	give_buffers(&fixture, 0, 2);
+	fake_queue_start(&fixture);
+	for (uint16_t i = 0; i < 8; i += 2) {
+		send_frame(&fixture, 60, 0x10);
+		fake_queue_wait_for_used(&fixture, (uint16_t)(i + i / 2 + 1));
+		give_buffers(&fixture, (uint16_t)(i + i / 2 + 2), 1);
+		fake_queue_kick(&fixture);
+		send_frame(&fixture, FAKE_BUFFER_SIZE + 100, 0x20);
+		fake_queue_wait_for_used(&fixture, (uint16_t)(i + i / 2 + 3));
+		give_buffers(&fixture, (uint16_t)(i + i / 2 + 3), 2);
+		fake_queue_kick(&fixture);
+	}
+	assert_int_equal(fake_queue_drops(&fixture), 0);
+	fake_queue_done(&fixture);
+}
+
 static void test_waits_for_buffers(void **state)
 {
 	struct fake_queue fixture;
@@ -389,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_enough_again),
 		cmocka_unit_test(test_smallest_buffers),
 		cmocka_unit_test(test_small_ring_waits_once),
+		cmocka_unit_test(test_more_buffers),
 		cmocka_unit_test(test_waits_for_buffers),
 		cmocka_unit_test(test_without_merging),
 		cmocka_unit_test(test_legacy_header),
