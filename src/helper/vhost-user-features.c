@@ -91,6 +91,5 @@ int vhost_user_apply_features(struct vhost_user *device, uint64_t features)
 					   ? VHOST_USER_FRAME_MAX
 					   : device->mtu + FRAME_HEADER_SIZE + 4;
 	}
-	device->features = features;
 	return 0;
 }
