@@ -20,7 +20,6 @@ struct vhost_user {
 	/* Pairs of queues, in the order of the protocol: to the VM, to the host. */
 	struct vhost_user_queue queues[VHOST_USER_RINGS_MAX];
 	/* What the front-end said. */
-	uint64_t features;
 	uint64_t protocol_features;
 	struct vhost_user_memory memory;
 	struct vhost_user_message message;
@@ -42,7 +41,11 @@ int vhost_user_apply_features(struct vhost_user *device, uint64_t features);
 /* TUNSETOFFLOAD's bits for what a guest with these features takes. */
 unsigned int vhost_user_tap_offloads(uint64_t features);
 
-/* Starts what can run, with the TAP's queues attached as needed. All queues must be paused. */
+/*
+ * Starts what can run and does not, with the TAP's queues attached as needed. Negative errno of the
+ * TAP or of pthread_create(3).
+ */
 int vhost_user_resume_all(struct vhost_user *device);
 
+/* Ends all threads, and waits for them: for one frame's system call at most. */
 void vhost_user_pause_all(struct vhost_user *device);

@@ -90,9 +90,6 @@ int vhost_user_apply_features(struct vhost_user *device, uint64_t features)
 		queue->frame_max = features & features_large_frames
 					   ? VHOST_USER_FRAME_MAX
 					   : device->mtu + FRAME_HEADER_SIZE + 4;
-		if (!has(features, VHOST_USER_F_PROTOCOL_FEATURES))
-			queue->is_enabled = true;
 	}
-	device->features = features;
 	return 0;
 }

@@ -34,13 +34,22 @@ static void move_to_front(struct vhost_user_stage *stage)
 	stage->chain_end = chain_count;
 }
 
-/* Without merging a frame goes into one chain, whatever its size. */
+/* What is staged for one frame, if the guest gives it: without merging a frame goes into one chain,
+ * whatever its size. */
+static uint64_t wanted_size(const struct vhost_user_queue *queue)
+{
+	return queue->has_merging ? queue->header_size + queue->frame_max : 1;
+}
+
 static bool has_enough(const struct vhost_user_queue *queue)
 {
-	const struct vhost_user_stage *stage = queue->stage;
+	return queue->stage->size >= queue->stage->size_min;
+}
 
-	return stage->chain_end > stage->chain_first &&
-	       (!queue->has_merging || stage->size >= stage->size_min);
+/* Virtio 1.2, 5.1.6.3.1; without merging less than the smallest frame is of no use. */
+static size_t smallest_buffer(const struct vhost_user_queue *queue)
+{
+	return queue->header_size + (queue->has_merging ? 0 : FRAME_HEADER_SIZE);
 }
 
 /* Returns 1 when another chain was staged, 0 when there is none or no place for it. */
@@ -51,15 +60,18 @@ static int stage_chain(struct vhost_user_queue *queue)
 	int fetched = vhost_user_ring_fetch(&queue->ring, VHOST_USER_WRITE,
 		stage->parts + stage->part_end, READ_PARTS_MAX - staged_parts(stage), chain);
 
-	if (fetched == -ENOBUFS && stage->chain_end > stage->chain_first)
+	if (fetched == -ENOBUFS && stage->size > 0) {
+		/* Waiting would not make more of it. */
+		stage->size_min = stage->size;
 		return 0;
+	}
 	if (fetched == -ENOBUFS) {
 		queue->ring.fault = "a buffer in too many parts";
 		return -EPROTO;
 	}
 	if (fetched <= 0)
 		return fetched;
-	if (chain->size < queue->header_size + FRAME_HEADER_SIZE) {
+	if (chain->size < smallest_buffer(queue)) {
 		queue->ring.fault = "a buffer too small for any frame";
 		return -EPROTO;
 	}
@@ -69,18 +81,22 @@ static int stage_chain(struct vhost_user_queue *queue)
 	return 1;
 }
 
-/* Takes whatever there is up to the largest frame's size, also when less would do. */
+/* Takes whatever there is up to what is wanted, also when less would do. */
 static int stage_buffers(struct vhost_user_queue *queue)
 {
 	struct vhost_user_stage *stage = queue->stage;
-	size_t size_max = queue->has_merging ? queue->header_size + queue->frame_max : 1;
 	int staged = 1;
 
+	if (stage->size >= wanted_size(queue))
+		return 0;
 	/* Behind it there is room for whatever one read may take. */
 	if (stage->part_first > array_length(stage->parts) - VHOST_USER_PARTS_MAX)
 		move_to_front(stage);
-	while (staged > 0 && stage->size < size_max)
+	while (staged > 0 && stage->size < wanted_size(queue))
 		staged = stage_chain(queue);
+	/* The shortage is over. */
+	if (staged > 0)
+		stage->size_min = wanted_size(queue);
 	return staged < 0 ? staged : 0;
 }
 
@@ -151,7 +167,7 @@ static int move_frame(struct vhost_user_queue *queue)
 		 (size_t)size < queue->header_size + FRAME_HEADER_SIZE) {
 		counter_add(&queue->counters.drops, 1);
 		/* Large frames do come: be patient again when the guest has few buffers. */
-		stage->size_min = queue->header_size + queue->frame_max;
+		stage->size_min = wanted_size(queue);
 	} else {
 		use_buffers(queue, (size_t)size);
 		counter_add(&queue->counters.packets, 1);
@@ -169,8 +185,9 @@ static int wait_for_buffers(struct vhost_user_queue *queue)
 
 	vhost_user_queue_publish(queue);
 	kicked = vhost_user_queue_wait_for_kick(queue, has_some ? PATIENCE_MS : -1);
+	/* Half of them: a Linux guest gives new ones when half of its ring is gone, not before. */
 	if (kicked == 0 && has_some)
-		stage->size_min = stage->size;
+		stage->size_min = stage->size / 2;
 	return kicked < 0 ? kicked : 0;
 }
 
@@ -190,7 +207,7 @@ int vhost_user_queue_fill(struct vhost_user_queue *queue)
 
 	stage->part_first = stage->part_end = stage->chain_first = stage->chain_end = 0;
 	stage->size = 0;
-	stage->size_min = queue->header_size + queue->frame_max;
+	stage->size_min = wanted_size(queue);
 	vhost_user_ring_disarm(&queue->ring);
 	while (!error && !vhost_user_queue_is_stopping(queue)) {
 		int moved;

@@ -12,6 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
+static const uint64_t offered_protocol_features =
+	1ull << VHOST_USER_PROTOCOL_F_MQ | 1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK |
+	1ull << VHOST_USER_PROTOCOL_F_NET_MTU | 1ull << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
+
 /* Which threads a message may not meet. */
 enum quiet {
 	QUIET_NOBODY,
@@ -69,20 +73,27 @@ static int set_features(struct call *call)
 	error = vhost_user_apply_features(call->device, features);
 	if (error)
 		return refuse(call, error, "the TAP refuses: %s", strerror(-error));
+	/* Who does not know the protocol's features can't enable a ring (vhost-user: "Ring
+	 * states"). With them a ring is as it was: QEMU says the features again for each pair. */
+	if (!(features & 1ull << VHOST_USER_F_PROTOCOL_FEATURES))
+		for (size_t i = 0; i < 2 * call->device->queue_pairs; i++)
+			call->device->queues[i].is_enabled = true;
 	return 0;
 }
 
 static int get_protocol_features(struct call *call)
 {
-	return answer_number(call, 1ull << VHOST_USER_PROTOCOL_F_MQ |
-					   1ull << VHOST_USER_PROTOCOL_F_REPLY_ACK |
-					   1ull << VHOST_USER_PROTOCOL_F_NET_MTU |
-					   1ull << VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
+	return answer_number(call, offered_protocol_features);
 }
 
 static int set_protocol_features(struct call *call)
 {
-	call->device->protocol_features = call->message->payload.number;
+	uint64_t features = call->message->payload.number;
+	uint64_t strange = features & ~offered_protocol_features;
+
+	if (strange)
+		return refuse(call, -EINVAL, "features 0x%" PRIx64 " were not offered", strange);
+	call->device->protocol_features = features;
 	return 0;
 }
 
@@ -209,7 +220,7 @@ static int take_event(struct call *call, int *ret_fd)
 		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	}
 	fd_close(*ret_fd);
-	*ret_fd = fd;
+	*ret_fd = fd < 0 ? -1 : fd;
 	return 0;
 }
 

@@ -17,6 +17,7 @@ enum watched_fd {
 	WATCHED_ENDED,
 	WATCHED_CONNECTION,
 	WATCHED_LISTENER,
+	WATCHED_TAP,
 	WATCHED_COUNT,
 };
 static_assert(WATCHED_COUNT == VHOST_USER_FDS, "one entry per fd");
@@ -220,10 +221,16 @@ void vhost_user_fill(const struct vhost_user *device, struct pollfd fds[VHOST_US
 		[WATCHED_ENDED] = device->ended_event,
 		[WATCHED_CONNECTION] = device->connection,
 		[WATCHED_LISTENER] = device->connection < 0 ? device->listener : -1,
+		/* Whoever reads it notices by himself, and is not to wake us for each frame. */
+		[WATCHED_TAP] =
+			device->queues[0].state == VHOST_USER_QUEUE_RUNNING ? -1 : device->taps[0],
 	};
 
 	for (size_t i = 0; i < WATCHED_COUNT; i++)
 		fds[i] = (struct pollfd){.fd = watched[i], .events = POLLIN};
+	/* That it has frames is no news here. But without an event that the kernel's wake-up has
+	 * (sock_def_readable, Linux 6.18), it would not tell that the TAP was deleted either. */
+	fds[WATCHED_TAP].events = POLLPRI;
 }
 
 static enum vhost_user_news end(struct vhost_user *device, int error, char *reason)
@@ -250,9 +257,6 @@ static enum vhost_user_news disconnect(
 	if (device->listener < 0)
 		return end(device, -ECONNRESET, reason);
 	error = vhost_user_apply_features(device, 0);
-	/* Enabled is what a guest without protocol features would find; nobody said so yet. */
-	for (size_t i = 0; i < 2 * device->queue_pairs; i++)
-		device->queues[i].is_enabled = false;
 	if (!error)
 		error = vhost_user_resume_all(device);
 	return error ? end(device, error, reason) : news;
@@ -332,6 +336,8 @@ enum vhost_user_news vhost_user_dispatch(
 	*ret_reason = '\0';
 	if (fds[WATCHED_ENDED].revents)
 		return on_ended_queue(device, ret_reason);
+	if (fds[WATCHED_TAP].revents)
+		return end(device, -EBADFD, ret_reason);
 	if (fds[WATCHED_CONNECTION].revents && device->connection >= 0)
 		return on_message(device, ret_reason);
 	if (fds[WATCHED_LISTENER].revents && device->connection < 0)

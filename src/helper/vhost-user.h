@@ -24,7 +24,7 @@
 #include <poll.h>
 
 #define VHOST_USER_QUEUE_PAIRS_MAX 8
-#define VHOST_USER_FDS             3
+#define VHOST_USER_FDS             4
 #define VHOST_USER_REASON_SIZE     160
 
 struct vhost_user;
