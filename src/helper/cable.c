@@ -128,7 +128,7 @@ enum cable_news cable_dispatch(
 int cable_result(const struct cable *cable, enum direction direction)
 {
 	if (cable->vhost_user)
-		return vhost_user_result(cable->vhost_user);
+		return direction == DIRECTION_HOST_TO_VM ? vhost_user_result(cable->vhost_user) : 0;
 	return forward_result(&cable->forward, direction);
 }
 

@@ -79,7 +79,7 @@ enum cable_news cable_dispatch(
 /*
  * Why a direction ended by itself: 0 while it runs and after a stop, -ECONNRESET when the VM has
  * gone, -EBADFD when its interface was deleted, -EBADMSG when a stream's length was none, or
- * another negative errno.
+ * another negative errno. A vhost-user device ends as a whole, which is told for host->vm.
  */
 int cable_result(const struct cable *cable, enum direction direction);
 

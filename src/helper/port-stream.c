@@ -38,7 +38,6 @@ static void free_stream(struct port_stream *stream)
 	fd_close(stream->port.fd);
 	free(stream);
 }
-DEFINE_CLEANUP(struct port_stream, free_stream)
 
 static int on_receive_error(int error)
 {
