@@ -55,9 +55,18 @@ def _wait_quiet(pid: int) -> None:
     wait_for(quiet, 30, f"process {pid} has nothing to do")
 
 
+def _answers_ping(line: Line) -> bool:
+    """A VM that does not read finds out nobody's MAC meanwhile, which ends a ping at once."""
+    try:
+        line.run(["ping", "-c", "1", "-W", "1", line.target])
+    except CommandError:
+        return False
+    return True
+
+
 def _pin_neighbours(line: Line) -> None:
     """The VM and the host know each other's MAC for good."""
-    line.run(["ping", "-c", "1", "-w", "20", line.target])  # -w: again until one is answered
+    wait_for(lambda: _answers_ping(line), 60, f"{line.name}: an answer to ping")
     for namespace, address in ((line.namespace, line.target), (line.place.host, line.address)):
         for neighbour in json.loads(namespace.ip("-json", "neighbour", "show", "to", address)):
             words = ("lladdr", neighbour["lladdr"], "dev", neighbour["dev"], "nud", "permanent")

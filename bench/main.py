@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import tempfile
@@ -56,7 +57,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--passt", default="passt", metavar="PATH", help="another passt than Debian's")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md and what belongs to it")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and what belongs to it; with --only "
+                        "these cases are replaced there, and the others stay")
     return parser.parse_args(arguments)
 
 
@@ -118,6 +120,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(report.json())
     if options.write:
+        if options.only:
+            earlier = json.loads((REPOSITORY / "docs/performance/results.json").read_text())
+            report = report.with_others(earlier, all_cases, lambda samples: verdicts(samples, helpers[0].label))
         report.write_documentation(REPOSITORY / "docs/performance.md")
     return 1 if report.results.problems else 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -38,7 +40,20 @@ def raw_line(
     with cable(place, **options) as made, contextlib.ExitStack() as stack:
         other = stack.enter_context(native_cable(place, network=made.network)) if sends_to_vm else None
         place.discard(made.network, NOWHERE)
+        _send_first(made)
         yield RawLine(name, place, made, other)
+
+
+def _send_first(cable: Cable) -> None:
+    """A helper ends with the process that sent it the first datagram. That shall be this one, which outlives the
+    programs that play the VM."""
+    with contextlib.ExitStack() as stack:
+        try:
+            vm_socket = stack.enter_context(socket.socket(fileno=os.dup(cable.vm_end)))
+        except OSError:
+            return  # a TAP
+        if vm_socket.type == socket.SOCK_DGRAM:
+            vm_socket.send(bytes(12) + b"\x88\xb5" + bytes(46))  # for nobody: IEEE 802 local experimental
 
 
 def _run(line: RawLine, program: str, fds: list[int], arguments: list[str], seconds: float) -> dict[str, Any]:
