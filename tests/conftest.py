@@ -111,13 +111,21 @@ def _fail_instead_of_skip(report: pytest.TestReport | pytest.CollectReport) -> N
         report.longrepr = f"{reason}\nA test that can't run fails; see HACKING.md."
 
 
+def _read(text: Callable[[], str]) -> str:
+    """A failure at the very end finds logs whose directory is gone already."""
+    try:
+        return text()
+    except FileNotFoundError as error:
+        return str(error)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()
     _fail_instead_of_skip(report)
     if report.failed:
-        report.sections += [(title, text()) for title, text in item.stash.get(LOGS, [])]
+        report.sections += [(title, _read(text)) for title, text in item.stash.get(LOGS, [])]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -79,11 +79,13 @@ int attach_request_start(vmnet_broker_t *broker, const struct helper_options *op
 	return 0;
 }
 
-void attach_request_finish(struct attach_request *request)
+void attach_request_wait(struct attach_request *request)
 {
-	if (!request)
-		return;
 	pthread_join(request->thread, NULL);
+}
+
+void attach_request_free(struct attach_request *request)
+{
 	free_request(request);
 }
 

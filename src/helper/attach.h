@@ -30,9 +30,11 @@ struct attach_request {
 int attach_request_start(vmnet_broker_t *broker, const struct helper_options *options,
 	int vm_socket, struct attach_request **ret_request);
 
-/* Waits for the answer and ends the connection with the broker: from then on the TAP is the lease.
- * NULL is allowed. */
-void attach_request_finish(struct attach_request *request);
+/* Waits for the end of the thread: from then on the answer is the caller's to read. */
+void attach_request_wait(struct attach_request *request);
+
+/* Ends the connection with the broker, after attach_request_wait(): the TAP is the lease now. */
+void attach_request_free(struct attach_request *request);
 
 /* The line that tells the VM's starter what it got, to be freed. Negative errno. */
 int attach_startline(const struct vmnet_broker_interface *interface,

@@ -231,8 +231,9 @@ static enum outcome join_network(struct helper *helper)
 	/* After a stop the thread may be in the middle of it: the process ends with the request. */
 	if (outcome != OUTCOME_GO_ON)
 		return outcome;
+	attach_request_wait(request);
 	outcome = take_interface(helper, request);
-	attach_request_finish(request);
+	attach_request_free(request);
 	return outcome;
 }
 
