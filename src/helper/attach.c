@@ -48,18 +48,19 @@ static void *run_request(void *context)
 	return NULL;
 }
 
-static void free_request(struct attach_request *request)
+void attach_request_free(struct attach_request *request)
 {
 	vmnet_broker_close(request->broker);
 	fd_close(request->done_event);
 	free(request);
 }
-DEFINE_CLEANUP(struct attach_request, free_request)
+DEFINE_CLEANUP(struct attach_request, attach_request_free)
 
 int attach_request_start(vmnet_broker_t *broker, const struct helper_options *options,
 	int vm_socket, struct attach_request **ret_request)
 {
-	cleanup_with(free_request) struct attach_request *request = calloc(1, sizeof(*request));
+	cleanup_with(attach_request_free) struct attach_request *request =
+		calloc(1, sizeof(*request));
 	int error;
 
 	if (!request) {
@@ -82,11 +83,6 @@ int attach_request_start(vmnet_broker_t *broker, const struct helper_options *op
 void attach_request_wait(struct attach_request *request)
 {
 	pthread_join(request->thread, NULL);
-}
-
-void attach_request_free(struct attach_request *request)
-{
-	free_request(request);
 }
 
 static struct ipv4_subnet subnet_of(const struct vmnet_broker_network *network)

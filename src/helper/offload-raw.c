@@ -21,18 +21,7 @@ static int complete_frame(struct offload *offload, struct frame *frame, struct g
 bool offload_complete(struct offload *offload, struct batch *batch, struct gather *gather,
 	struct direction_counters *counters)
 {
-	offload_gather_empty(gather);
-	while (offload->next_frame < batch->count && gather->count < BATCH_FRAMES) {
-		struct frame *frame = &batch->frames[offload->next_frame];
-		int result = complete_frame(offload, frame, gather);
-
-		if (result > 0)
-			break;
-		if (result < 0)
-			counter_add(&counters->drops, 1);
-		offload->next_frame++;
-	}
-	return gather->count > 0;
+	return offload_segment_each(offload, batch, gather, counters, complete_frame);
 }
 
 static uint16_t checksum_place(const struct offload_layout *layout)

@@ -1,6 +1,7 @@
-/* Cuts one large frame; shared by what needs it. */
+/* Cutting large frames; shared by what needs it. */
 #pragma once
 
+#include "helper/offload-gather.h"
 #include "helper/offload.h"
 
 /*
@@ -15,3 +16,25 @@
  * the MTU allows. Errors come before anything is added.
  */
 int offload_segment_cut(struct offload *offload, struct frame *frame, struct gather *gather);
+
+/* Puts one frame into the gather; returns as offload_segment_cut(). */
+typedef int (*offload_segment_function)(
+	struct offload *offload, struct frame *frame, struct gather *gather);
+
+/* An offload_function that has each frame of the batch put into the gather by one, until that is
+ * full. Inline, so that one is called directly. */
+static inline bool offload_segment_each(struct offload *offload, struct batch *batch,
+	struct gather *gather, struct direction_counters *counters, offload_segment_function one)
+{
+	offload_gather_empty(gather);
+	while (offload->next_frame < batch->count && gather->count < BATCH_FRAMES) {
+		int result = one(offload, &batch->frames[offload->next_frame], gather);
+
+		if (result > 0)
+			break;
+		if (result < 0)
+			counter_add(&counters->drops, 1);
+		offload->next_frame++;
+	}
+	return gather->count > 0;
+}

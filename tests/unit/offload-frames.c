@@ -211,6 +211,26 @@ void offload_bench_free(struct offload_bench *bench)
 	free(bench);
 }
 
+int offload_bench_set_up(void **state)
+{
+	*state = offload_bench_new(FRAME_MTU);
+	return 0;
+}
+
+int offload_bench_tear_down(void **state)
+{
+	offload_bench_free(*state);
+	return 0;
+}
+
+struct offload_bench *offload_bench_of(void **state)
+{
+	struct offload_bench *bench = *state;
+
+	offload_bench_reset(bench);
+	return bench;
+}
+
 void offload_bench_reset(struct offload_bench *bench)
 {
 	bench->batch.count = 0;

@@ -39,6 +39,13 @@ struct offload_bench {
 struct offload_bench *offload_bench_new(size_t mtu);
 void offload_bench_free(struct offload_bench *bench);
 
+/* For cmocka: a bench with FRAME_MTU as the group's state. */
+int offload_bench_set_up(void **state);
+int offload_bench_tear_down(void **state);
+
+/* The group's bench, reset. */
+struct offload_bench *offload_bench_of(void **state);
+
 /* Forgets batch, gather and counters. */
 void offload_bench_reset(struct offload_bench *bench);
 

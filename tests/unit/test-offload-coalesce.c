@@ -19,26 +19,6 @@
 
 #define MSS 1448
 
-static struct offload_bench *bench_of(void **state)
-{
-	struct offload_bench *bench = *state;
-
-	offload_bench_reset(bench);
-	return bench;
-}
-
-static int set_up(void **state)
-{
-	*state = offload_bench_new(FRAME_MTU);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	offload_bench_free(*state);
-	return 0;
-}
-
 static const struct frame_spec data_segment = {
 	.flags = ACK, .tcp_options = 12, .window = 500, .payload_length = MSS};
 
@@ -92,7 +72,7 @@ static struct frame_spec with_payload(struct frame_spec spec, size_t length)
 static void test_a_stream_becomes_large_frames(void **state)
 {
 	for (unsigned kind = 0; kind < 4; kind++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec spec = data_segment;
 		size_t fitting;
 
@@ -115,7 +95,7 @@ static void test_a_stream_becomes_large_frames(void **state)
 static void test_interleaved_flows_are_joined_each(void **state)
 {
 	const size_t flows = 8;
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = data_segment;
 
 	for (size_t i = 0; i < BATCH_FRAMES; i++) {
@@ -135,7 +115,7 @@ static void test_interleaved_flows_are_joined_each(void **state)
 
 static void test_more_flows_than_places_stay_whole(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 
 	for (size_t i = 0; i < BATCH_FRAMES; i++) {
 		struct frame_spec segment = segment_at(data_segment, i / 32);
@@ -158,7 +138,7 @@ static void test_the_last_segment_may_be_short_and_end(void **state)
 	const uint8_t endings[] = {0, PSH, FIN, FIN | PSH};
 
 	for (size_t i = 0; i < sizeof(endings); i++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec last = segment_at(data_segment, 2);
 		struct frame_spec whole = with_payload(data_segment, 2 * MSS + 7);
 
@@ -178,7 +158,7 @@ static void test_the_last_segment_may_be_short_and_end(void **state)
 /* PSH ends what it stands in, also at the beginning. */
 static void test_nothing_is_joined_behind_a_push(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec first = data_segment;
 
 	first.flags |= PSH;
@@ -298,7 +278,7 @@ static void test_what_differs_is_left_alone(void **state)
 {
 	for (size_t i = 0; i < sizeof(odd_segments) / sizeof(odd_segments[0]); i++) {
 		print_message("%s\n", odd_segments[i].name);
-		expect_untouched(bench_of(state), &odd_segments[i]);
+		expect_untouched(offload_bench_of(state), &odd_segments[i]);
 	}
 }
 
@@ -306,7 +286,7 @@ static void test_what_differs_is_left_alone(void **state)
 static void test_nothing_is_moved_across_its_flow(void **state)
 {
 	for (size_t kind = 0; kind < 4; kind++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec between = segment_at(data_segment, 1);
 		struct frame *frame;
 
@@ -329,7 +309,7 @@ static void test_nothing_is_moved_across_its_flow(void **state)
 /* Each tells of an event; one of them for all would tell of one. */
 static void test_segments_with_cwr_are_left_alone(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = data_segment;
 
 	spec.flags |= CWR;
@@ -348,7 +328,7 @@ static void test_what_is_the_same_is_joined(void **state)
 	specs[2].tcp_options = 40;
 	specs[3].flags = 0;
 	for (size_t i = 0; i < sizeof(specs) / sizeof(specs[0]); i++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 
 		add_segments(bench, specs[i], 3);
 		bench->offload.mtu = 1600;
@@ -361,7 +341,7 @@ static void test_what_is_the_same_is_joined(void **state)
 
 static void test_an_id_may_stand_still_where_nobody_needs_it(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 
 	for (size_t fixed = 0; fixed < 2; fixed++) {
 		struct frame_spec spec = data_segment;
@@ -383,7 +363,7 @@ static void test_an_id_may_stand_still_where_nobody_needs_it(void **state)
 
 static void test_other_frames_end_no_run(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec datagram = {.is_udp = true, .payload_length = 100};
 	const uint8_t arp[60] = {[12] = 0x08, [13] = 0x06};
 
@@ -400,7 +380,7 @@ static void test_other_frames_end_no_run(void **state)
 
 static void test_frames_with_tags_are_left_alone(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = data_segment;
 
 	spec.tags = 1;
@@ -413,7 +393,7 @@ static void test_frames_with_tags_are_left_alone(void **state)
 /* VLAN tags do not count, as on the way to the VM. */
 static void test_frames_longer_than_the_mtu_are_dropped(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = data_segment;
 
 	for (spec.tags = 0; spec.tags <= 2; spec.tags++) {
@@ -433,7 +413,7 @@ static void test_frames_longer_than_the_mtu_are_dropped(void **state)
 
 static void test_nothing_but_frames_too_long(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 
 	add_segments(bench, with_payload(data_segment, MSS + 1), 1);
 	assert_false(offload_bench_fill(bench, offload_coalesce, true));
@@ -587,5 +567,5 @@ int main(void)
 		cmocka_unit_test(test_cutting_again_gives_every_flow_as_it_was),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, offload_bench_set_up, offload_bench_tear_down);
 }

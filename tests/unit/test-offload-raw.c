@@ -11,26 +11,6 @@
 #define ACK 0x10
 #define CWR 0x80
 
-static struct offload_bench *bench_of(void **state)
-{
-	struct offload_bench *bench = *state;
-
-	offload_bench_reset(bench);
-	return bench;
-}
-
-static int set_up(void **state)
-{
-	*state = offload_bench_new(FRAME_MTU);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	offload_bench_free(*state);
-	return 0;
-}
-
 static struct frame_spec spec_of_kind(unsigned kind, size_t payload_length)
 {
 	return (struct frame_spec){
@@ -73,7 +53,7 @@ static void test_every_mode_has_its_functions(void **state)
 
 static void test_the_header_goes_along(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = spec_of_kind(0, 40000);
 	struct virtio_net_hdr_mrg_rxbuf header = {
 		.hdr = frame_gso_header(&spec, 1448), .num_buffers = 1};
@@ -89,7 +69,7 @@ static void test_the_header_goes_along(void **state)
 static void test_large_frames_are_completed_whole(void **state)
 {
 	for (unsigned kind = 0; kind < 8; kind++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec spec = spec_of_kind(kind, kind & 2 ? 1000 : 50000);
 		struct frame *frame = offload_bench_add_gso(bench, spec, 1400);
 
@@ -103,7 +83,7 @@ static void test_large_frames_are_completed_whole(void **state)
 
 static void test_datagrams_are_never_joined_for_good(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {.is_udp = true, .id = 3, .payload_length = 2500};
 
 	offload_bench_add_gso(bench, spec, 1000);
@@ -119,7 +99,7 @@ static void test_datagrams_are_never_joined_for_good(void **state)
 
 static void test_frames_that_contradict_themselves_are_dropped(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {.payload_length = 100};
 
 	offload_bench_add_gso(bench, spec, 1000)->header.hdr.csum_start = 65535;
@@ -140,7 +120,7 @@ static void expect_rebuilt(
 
 static void test_partial_checksums_get_a_header(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 
 	for (unsigned kind = 0; kind < 8; kind++) {
 		struct frame_spec spec = spec_of_kind(kind, 333);
@@ -156,7 +136,7 @@ static void test_partial_checksums_get_a_header(void **state)
 
 static void test_large_tcp_frames_fill_the_mtu(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 
 	for (unsigned kind = 0; kind < 8; kind++) {
 		struct frame_spec spec = spec_of_kind(kind & 5, 60000);
@@ -175,7 +155,7 @@ static void test_large_tcp_frames_fill_the_mtu(void **state)
 
 static void test_large_datagrams_become_fragments(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 
 	for (unsigned kind = 2; kind < 4; kind++) {
 		struct frame_spec spec = spec_of_kind(kind, 20000);
@@ -190,7 +170,7 @@ static void test_large_datagrams_become_fragments(void **state)
 
 static void test_what_nobody_may_cut_is_dropped(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = spec_of_kind(0, 5000);
 	struct frame *frame = offload_bench_add_spec(bench, &spec);
 
@@ -217,7 +197,7 @@ static void test_what_nobody_may_cut_is_dropped(void **state)
 /* There is no checksum in other protocols that the kernel could complete there. */
 static void test_only_tcp_and_udp_get_a_header(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {.is_udp = true, .is_partial = true, .payload_length = 50};
 	struct frame *frame = offload_bench_add_spec(bench, &spec);
 
@@ -230,7 +210,7 @@ static void test_only_tcp_and_udp_get_a_header(void **state)
 
 static void test_other_frames_pass(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	const uint8_t arp[60] = {[12] = 0x08, [13] = 0x06};
 
 	offload_bench_add(bench, arp, sizeof(arp));
@@ -257,5 +237,5 @@ int main(void)
 		cmocka_unit_test(test_other_frames_pass),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, offload_bench_set_up, offload_bench_tear_down);
 }

@@ -13,26 +13,6 @@
 #define ACK 0x10
 #define CWR 0x80
 
-static struct offload_bench *bench_of(void **state)
-{
-	struct offload_bench *bench = *state;
-
-	offload_bench_reset(bench);
-	return bench;
-}
-
-static int set_up(void **state)
-{
-	*state = offload_bench_new(FRAME_MTU);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	offload_bench_free(*state);
-	return 0;
-}
-
 /* What the segment that begins at first must be. */
 static struct frame_spec expected_segment(
 	const struct frame_spec *whole, size_t first, uint16_t gso_size)
@@ -76,7 +56,7 @@ static void expect_cut(
 
 static void test_tcp_is_cut(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {
 		.flags = ACK | PSH | FIN | CWR,
 		.tcp_options = 12,
@@ -96,7 +76,7 @@ static void test_tcp_is_cut(void **state)
 
 static void test_headers_of_any_kind_are_copied(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 
 	for (unsigned kind = 0; kind < 1 << 6; kind++) {
 		bool is_ipv6 = kind & 1;
@@ -120,7 +100,7 @@ static void test_headers_of_any_kind_are_copied(void **state)
 static void test_the_pseudo_sum_may_be_missing(void **state)
 {
 	for (unsigned kind = 0; kind < 2; kind++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec spec = {.is_ipv6 = kind, .flags = ACK, .payload_length = 100};
 		struct frame *frame = offload_bench_add_gso(bench, spec, 60);
 
@@ -135,7 +115,7 @@ static void test_the_pseudo_sum_may_be_missing(void **state)
 
 static void test_a_large_frame_may_take_many_gathers(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {.flags = ACK, .payload_length = 8191, .id = 7};
 
 	expect_cut(bench, &spec, 1);
@@ -145,7 +125,7 @@ static void test_a_large_frame_may_take_many_gathers(void **state)
 
 static void test_frames_behind_a_large_one_keep_their_order(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec large = {.flags = ACK, .payload_length = 60000};
 	struct frame_spec small = {.is_udp = true, .payload_length = 33};
 	size_t found = 0;
@@ -181,7 +161,7 @@ static void expect_single(struct offload_bench *bench, const struct frame_spec *
 
 static void test_a_frame_of_one_segment_is_completed(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {.flags = ACK | PSH | CWR, .payload_length = 1000};
 
 	offload_bench_add_gso(bench, spec, 1000);
@@ -191,7 +171,7 @@ static void test_a_frame_of_one_segment_is_completed(void **state)
 static void test_partial_checksums_are_completed(void **state)
 {
 	for (unsigned kind = 0; kind < 8; kind++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec spec = {
 			.is_ipv6 = kind & 1,
 			.is_udp = kind & 2,
@@ -234,7 +214,7 @@ static void expect_ones(const struct gathered_frame *gathered)
 static void test_a_udp_checksum_is_never_zero(void **state)
 {
 	for (unsigned kind = 0; kind < 4; kind++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec spec = {.is_udp = true, .is_ipv6 = kind & 1};
 		struct frame_spec datagram = spec;
 		struct frame *frame;
@@ -250,7 +230,7 @@ static void test_a_udp_checksum_is_never_zero(void **state)
 
 static void test_plain_frames_pass_as_they_are(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	const uint8_t arp[42] = {[12] = 0x08, [13] = 0x06, [41] = 9};
 	uint8_t found[FRAME_SIZE_MAX];
 
@@ -266,7 +246,7 @@ static void test_plain_frames_pass_as_they_are(void **state)
 static void test_the_mtu_counts_no_tags(void **state)
 {
 	for (size_t tags = 0; tags <= 2; tags++) {
-		struct offload_bench *bench = bench_of(state);
+		struct offload_bench *bench = offload_bench_of(state);
 		struct frame_spec spec = {.is_udp = true, .tags = tags, .payload_length = 1472};
 
 		offload_bench_add_spec(bench, &spec);
@@ -288,7 +268,7 @@ static void expect_drop(struct offload_bench *bench)
 
 static void test_headers_that_contradict_the_frame_are_dropped(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {.flags = ACK, .payload_length = 4000};
 	struct frame_spec options = {
 		.is_ipv6 = true, .ip_options = 208, .flags = ACK, .payload_length = 4000};
@@ -320,7 +300,7 @@ static void test_headers_that_contradict_the_frame_are_dropped(void **state)
 
 static void test_checksum_places_outside_the_frame_are_dropped(void **state)
 {
-	struct offload_bench *bench = bench_of(state);
+	struct offload_bench *bench = offload_bench_of(state);
 	struct frame_spec spec = {.flags = ACK, .payload_length = 10};
 	struct frame *frame = offload_bench_add_gso(bench, spec, 0);
 
@@ -351,5 +331,5 @@ int main(void)
 		cmocka_unit_test(test_checksum_places_outside_the_frame_are_dropped),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, offload_bench_set_up, offload_bench_tear_down);
 }
