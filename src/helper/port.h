@@ -19,8 +19,7 @@
  * Frames of one batch. A large frame holds 44 of 1514 bytes, so a batch of 64 leaves ragged rests.
  * Through a datagram cable, VM to host, Gbit/s and CPU s/GB, medians of four interleaved rounds
  * (AMD EPYC, 2 cores, Linux 6.18): 64: 2.46, 2.03; 96: 2.63, 1.92; 128: 2.76, 1.89;
- * 192: 2.82, 1.82. A stream and the other direction don't care. Beyond 128 it is mostly the latency
- * that grows.
+ * 192: 2.82, 1.82, within 128's spread. A stream and the other direction don't care.
  */
 #define BATCH_FRAMES 128
 /* An Ethernet header, which the MTU does not count; shorter frames have no type and go nowhere. */
