@@ -130,6 +130,15 @@ vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(
 	vmnet_broker_t *broker, const int *sockets, size_t sockets_count, uint32_t *bytes);
 
 /*
+ * Calls any method of org.vmnet.Broker, such as "ListNetworks", that passes no fds;
+ * docs/protocol.md says which there are. parameters is a JSON object as text, NULL: none. *reply
+ * (may be NULL) is what the method answers, a JSON object as text, to be freed with free().
+ * parameters that are no JSON object are a VMNET_BROKER_INVALID_REQUEST.
+ */
+vmnet_broker_status_t vmnet_broker_call(
+	vmnet_broker_t *broker, const char *method, const char *parameters, char **reply);
+
+/*
  * For programs with an event loop that hold networks for long. The fd (the handle's, the same for
  * its life) becomes readable when the connection needs care; then call vmnet_broker_dispatch(),
  * which never waits: when the broker went away it connects and acquires every held network again,

@@ -4,6 +4,7 @@
 #include "base/linger.h"
 #include "base/log.h"
 #include "broker/interface.h"
+#include "broker/listing.h"
 #include "broker/policy.h"
 #include "broker/service.h"
 
@@ -346,6 +347,20 @@ static void handle_list(
 	peer_reply(session->peer, json_pack("{s:o}", "networks", list), NULL, 0);
 }
 
+static void handle_list_interfaces(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	struct list_interfaces_call list;
+	char reason[BROKER_REASON_SIZE];
+
+	if (list_interfaces_decode(call->parameters, &list, reason) < 0)
+		fail_invalid(session, reason);
+	else
+		peer_reply(session->peer,
+			listing_make_interfaces(session->registry, session->peer->uid, list.after),
+			NULL, 0);
+}
+
 static void handle_get_info(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
@@ -383,6 +398,7 @@ static const struct method {
 	{BROKER_INTERFACE ".AcquireNetwork", handle_acquire},
 	{BROKER_INTERFACE ".CreateInterface", handle_create},
 	{BROKER_INTERFACE ".EnlargeSocketBuffers", handle_enlarge},
+	{BROKER_INTERFACE ".ListInterfaces", handle_list_interfaces},
 	{BROKER_INTERFACE ".ListNetworks", handle_list},
 	{VARLINK_SERVICE ".GetInfo", handle_get_info},
 	{VARLINK_SERVICE ".GetInterfaceDescription", handle_get_description},

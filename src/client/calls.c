@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define METHOD_NAME_SIZE 128
+
 static_assert(VMNET_BROKER_INTERFACE_QUEUES_MAX == BROKER_QUEUES_MAX, "both speak of one limit");
 static_assert(VMNET_BROKER_INTERFACE_SOCKETS_MAX == BROKER_SOCKETS_MAX, "both speak of one limit");
 
@@ -204,6 +206,49 @@ vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
 		return fail_reply(broker);
 	*interface = made;
 	return VMNET_BROKER_SUCCESS;
+}
+
+/* The parameters of any call; the caller's. */
+static vmnet_broker_status_t load_parameters(
+	vmnet_broker_t *broker, const char *text, json_t **ret_parameters)
+{
+	json_error_t error;
+	json_t *parameters =
+		text ? json_loads(text, JSON_REJECT_DUPLICATES, &error) : json_object();
+
+	if (!parameters && !text)
+		return fail_memory(broker);
+	if (!json_is_object(parameters)) {
+		json_decref(parameters);
+		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"the parameters of the call are no JSON object");
+	}
+	*ret_parameters = parameters;
+	return VMNET_BROKER_SUCCESS;
+}
+
+vmnet_broker_status_t vmnet_broker_call(
+	vmnet_broker_t *broker, const char *method, const char *parameters, char **reply)
+{
+	cleanup_answer struct handle_answer answer;
+	char name[METHOD_NAME_SIZE];
+	json_t *loaded;
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	handle_answer_init(&answer);
+	if (status == VMNET_BROKER_SUCCESS &&
+		snprintf(name, sizeof(name), BROKER_INTERFACE ".%s", method) >= (int)sizeof(name))
+		status = handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"there is no method with so long a name");
+	if (status == VMNET_BROKER_SUCCESS)
+		status = load_parameters(broker, parameters, &loaded);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = call_method(broker, name, loaded, NULL, 0, &answer);
+	if (status != VMNET_BROKER_SUCCESS || !reply)
+		return status;
+	*reply = answer.reply.parameters ? json_dumps(answer.reply.parameters, JSON_COMPACT)
+					 : strdup("{}");
+	return *reply ? VMNET_BROKER_SUCCESS : fail_memory(broker);
 }
 
 vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(

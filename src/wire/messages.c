@@ -517,3 +517,57 @@ int enlarged_socket_buffers_decode(json_t *parameters, uint32_t *ret_bytes)
 {
 	return decode_uint32(parameters, "socketBufferBytes", ret_bytes);
 }
+
+/* --- ListInterfaces --- */
+
+static int set_interface_record(json_t *object, const struct broker_interface *interface)
+{
+	char mac[MAC_TEXT_SIZE];
+	char interface_id[UUID_TEXT_SIZE];
+	char address[INET_ADDRSTRLEN];
+
+	if (!interface->has_record)
+		return 0;
+	mac_to_text(interface->mac, mac);
+	uuid_to_text(interface->interface_id, interface_id);
+	inet_ntop(AF_INET, &interface->address, address, sizeof(address));
+	if (set_text(object, "mac", mac) < 0 || set_text(object, "interfaceId", interface_id) < 0 ||
+		set_text(object, "address", address) < 0 ||
+		set_text(object, "hostname", interface->hostname) < 0)
+		return -ENOMEM;
+	return json_object_set_new(object, "uid", json_integer(interface->uid));
+}
+
+json_t *broker_interface_encode(const struct broker_interface *interface)
+{
+	cleanup_json json_t *object =
+		json_pack("{s:s, s:s, s:I}", "network", interface->network, "interfaceName",
+			interface->interface_name, "queues", (json_int_t)interface->queues);
+
+	return object && set_interface_record(object, interface) == 0 ? take_ptr(object) : NULL;
+}
+
+static const char *list_interfaces_decode_after(json_t *value, void *call)
+{
+	struct list_interfaces_call *list = call;
+
+	if (!json_is_string(value) ||
+		text_copy(list->after, sizeof(list->after), json_string_value(value)) < 0)
+		return "must be the name of an interface";
+	return NULL;
+}
+
+static const struct parameter list_interfaces_parameters[] = {
+	{.name = "after", .decode = list_interfaces_decode_after},
+};
+
+int list_interfaces_decode(json_t *parameters, struct list_interfaces_call *ret_call, char *reason)
+{
+	struct list_interfaces_call call = {0};
+	int error = decode_parameters(parameters, list_interfaces_parameters,
+		array_length(list_interfaces_parameters), &call, reason);
+
+	if (!error)
+		*ret_call = call;
+	return error;
+}

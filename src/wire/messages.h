@@ -101,6 +101,24 @@ struct enlarge_socket_buffers_call {
 	uint32_t sockets[BROKER_SOCKETS_MAX];
 };
 
+/* What an interface is, as ListInterfaces tells it. */
+struct broker_interface {
+	char network[NETWORK_NAME_SIZE];
+	char interface_name[16];
+	bool has_record; /* the members between here and queues are known */
+	struct mac mac;
+	struct uuid interface_id;
+	struct in_addr address;
+	char hostname[HOSTNAME_SIZE]; /* empty: none */
+	uint32_t uid;
+	uint32_t queues;
+};
+
+/* ListInterfaces(after). */
+struct list_interfaces_call {
+	char after[16]; /* empty: from the first on */
+};
+
 json_t *acquire_network_encode(const struct acquire_network_call *call);
 int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_call, char *reason);
 
@@ -125,3 +143,7 @@ int enlarge_socket_buffers_decode(
 /* EnlargeSocketBuffers' answer, {"socketBufferBytes": bytes}. */
 json_t *enlarged_socket_buffers_encode(uint32_t bytes);
 int enlarged_socket_buffers_decode(json_t *parameters, uint32_t *ret_bytes);
+
+json_t *broker_interface_encode(const struct broker_interface *interface);
+
+int list_interfaces_decode(json_t *parameters, struct list_interfaces_call *ret_call, char *reason);

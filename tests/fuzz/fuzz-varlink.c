@@ -84,6 +84,17 @@ static void drive_enlarge(json_t *parameters)
 	json_decref(encoded);
 }
 
+static void drive_list_interfaces(json_t *parameters)
+{
+	struct list_interfaces_call call;
+	char reason[BROKER_REASON_SIZE] = "";
+
+	if (list_interfaces_decode(parameters, &call, reason) < 0)
+		check(*reason);
+	else
+		check(strlen(call.after) < sizeof(call.after));
+}
+
 static void drive_network(json_t *parameters)
 {
 	struct broker_network network, again;
@@ -139,6 +150,7 @@ static void drive_call(json_t *message)
 	drive_acquire(call.parameters);
 	drive_create(call.parameters);
 	drive_enlarge(call.parameters);
+	drive_list_interfaces(call.parameters);
 	made = varlink_make_call(call.method, json_incref(call.parameters));
 	check(made && varlink_call_decode(made, &call) == 0);
 	json_decref(made);

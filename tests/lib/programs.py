@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-PROGRAMS = ("vmnet-broker", "vmnet-client", "vmnet-helper", "client", "vm-simulator", "vhost-user-guest")
+PROGRAMS = ("vmnet-broker", "vmnet-client", "vmnet-helper", "vmnetctl", "client", "vm-simulator", "vhost-user-guest")
 
 
 class MissingProgram(Exception):

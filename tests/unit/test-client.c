@@ -164,6 +164,34 @@ static void buffers_are_enlarged(void **state)
 	vmnet_broker_close(handle);
 }
 
+static void any_method_can_be_called(void **state)
+{
+	char long_name[200] = "ListNetworks";
+	vmnet_broker_t *handle = fake_broker_connect();
+	char *reply = NULL;
+	json_t *value;
+
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	assert_int_equal(
+		vmnet_broker_call(handle, "AcquireNetwork", "{\"network\": \"host\"}", &reply),
+		VMNET_BROKER_SUCCESS);
+	assert_int_equal(broker.acquired[1], 1);
+	value = json_loads(reply, 0, NULL);
+	free(reply);
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(value, "network"), "name")),
+		"host");
+	json_decref(value);
+	assert_int_equal(vmnet_broker_call(handle, "Other", NULL, NULL), VMNET_BROKER_SUCCESS);
+	assert_int_equal(
+		vmnet_broker_call(handle, "Other", "[1]", &reply), VMNET_BROKER_INVALID_REQUEST);
+	assert_int_equal(
+		vmnet_broker_call(handle, "Other", "{", &reply), VMNET_BROKER_INVALID_REQUEST);
+	assert_int_equal(
+		vmnet_broker_call(handle, long_name, NULL, &reply), VMNET_BROKER_INVALID_REQUEST);
+	vmnet_broker_close(handle);
+}
+
 static void errors_have_their_numbers_and_the_brokers_words(void **state)
 {
 	static const struct {
@@ -372,6 +400,7 @@ int main(void)
 		broker_test(an_fd_named_twice_is_no_answer),
 		broker_test(options_are_sent_as_given),
 		broker_test(buffers_are_enlarged),
+		broker_test(any_method_can_be_called),
 		broker_test(errors_have_their_numbers_and_the_brokers_words),
 		broker_test(wrong_answers_are_invalid_replies),
 		broker_test(what_cannot_be_sent_is_an_invalid_request),

@@ -455,8 +455,64 @@ static void *failing_malloc(size_t size)
 	return allocations_until_failure-- == 0 ? NULL : malloc(size);
 }
 
+static struct broker_interface make_interface(void)
+{
+	struct created_interface created = make_created();
+	struct broker_interface interface = {
+		.network = "shared",
+		.interface_name = "vmtap00000001",
+		.has_record = true,
+		.mac = created.mac,
+		.interface_id = created.interface_id,
+		.address = created.address,
+		.hostname = "web",
+		.uid = UINT32_MAX - 1,
+		.queues = 2,
+	};
+
+	return interface;
+}
+
+static void interfaces_are_described(void **state)
+{
+	struct broker_interface interface = make_interface();
+
+	expect_text(broker_interface_encode(&interface),
+		"{\"network\":\"shared\",\"interfaceName\":\"vmtap00000001\","
+		"\"mac\":\"02:00:00:00:00:01\","
+		"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\","
+		"\"address\":\"192.168.64.2\",\"hostname\":\"web\",\"uid\":4294967294,"
+		"\"queues\":2}");
+	interface.has_record = false;
+	expect_text(broker_interface_encode(&interface),
+		"{\"network\":\"shared\",\"interfaceName\":\"vmtap00000001\",\"queues\":2}");
+}
+
+static void a_list_of_interfaces_may_begin_anywhere(void **state)
+{
+	static const char *const bad[] = {
+		"{\"after\":1}", "{\"after\":\"sixteen-letters-\"}", "{\"network\":\"shared\"}"};
+	struct list_interfaces_call call;
+	char reason[BROKER_REASON_SIZE];
+	json_t *parameters = load("{\"after\":\"vmtap00000001\"}");
+
+	assert_int_equal(list_interfaces_decode(parameters, &call, reason), 0);
+	assert_string_equal(call.after, "vmtap00000001");
+	json_decref(parameters);
+	assert_int_equal(list_interfaces_decode(NULL, &call, reason), 0);
+	assert_string_equal(call.after, "");
+	for (size_t i = 0; i < array_length(bad); i++) {
+		parameters = load(bad[i]);
+		*reason = '\0';
+		assert_int_equal(list_interfaces_decode(parameters, &call, reason), -EINVAL);
+		assert_true(*reason);
+		json_decref(parameters);
+	}
+}
+
 static json_t *encode_number(int number)
 {
+	struct broker_interface interface = make_interface();
 	struct broker_network network = make_network();
 	struct create_interface_call create = make_create();
 	struct created_interface created = make_created();
@@ -473,6 +529,8 @@ static json_t *encode_number(int number)
 		return created_interface_encode(&created);
 	case 4:
 		return enlarge_socket_buffers_encode(&enlarge);
+	case 5:
+		return broker_interface_encode(&interface);
 	default:
 		return varlink_make_call("a.B", NULL);
 	}
@@ -499,7 +557,7 @@ static int count_failures(int number, const char *complete)
 
 static void running_out_of_memory_is_reported(void **state)
 {
-	for (int number = 0; number < 6; number++) {
+	for (int number = 0; number < 7; number++) {
 		json_t *value = encode_number(number);
 		char *complete = json_dumps(value, JSON_COMPACT);
 		int failures;
@@ -531,6 +589,8 @@ int main(void)
 		cmocka_unit_test(bad_created_interfaces_are_refused),
 		cmocka_unit_test(enlarge_survives_the_wire),
 		cmocka_unit_test(bad_enlarges_are_refused_with_a_reason),
+		cmocka_unit_test(interfaces_are_described),
+		cmocka_unit_test(a_list_of_interfaces_may_begin_anywhere),
 		cmocka_unit_test(running_out_of_memory_is_reported),
 	};
 

@@ -1,0 +1,13 @@
+/* What there is, for those who may know of it. */
+#pragma once
+
+#include "broker/network.h"
+
+#include <jansson.h>
+
+/*
+ * ListInterfaces' answer: of the interfaces that uid may know of (its own; root: all) the first
+ * ones whose names come behind after ("": from the first on), as many as one answer has. A new
+ * reference, or NULL when memory is out.
+ */
+json_t *listing_make_interfaces(const struct registry *registry, uid_t uid, const char *after);

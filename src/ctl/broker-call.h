@@ -1,0 +1,31 @@
+/* One call to the broker and its answer as JSON, with every failure said. */
+#pragma once
+
+#include "ctl/command.h"
+
+#include <jansson.h>
+
+static inline void cleanup_ctl_json_decref(json_t **value)
+{
+	json_decref(*value);
+}
+#define cleanup_ctl_json __attribute__((__cleanup__(cleanup_ctl_json_decref)))
+
+/* The handle of the broker that --socket names or that answers first, to be closed with
+ * vmnet_broker_close(); NULL when there is none, which has been said then. */
+vmnet_broker_t *ctl_connect(const struct ctl *ctl);
+
+static inline void cleanup_ctl_broker(vmnet_broker_t **broker)
+{
+	vmnet_broker_close(*broker);
+}
+#define cleanup_broker __attribute__((__cleanup__(cleanup_ctl_broker)))
+
+/*
+ * Calls org.vmnet.Broker's method; parameters is taken over, NULL: none. Returns the answer's
+ * parameters, the caller's, or NULL: what failed has been said then.
+ */
+json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters);
+
+/* Prints value as JSON, indented, on stdout. 0, or 1 when stdout takes no more: an exit status. */
+int ctl_print_json(const json_t *value);
