@@ -97,6 +97,111 @@ def test_console_survives_what_commands_do(guest: guestkit.Guest) -> None:
     guest.power_off()
 
 
+class BadConsole(guestkit.Guest):
+    """A console that damages the next lines sent and the next bytes received, each by one function of a list."""
+
+    ask_after_s = 0.2
+
+    def __init__(self, console_path: Path) -> None:
+        super().__init__(console_path)
+        self.sent: list[str] = []
+        self.damage_sent: list[Callable[[str], str]] = []
+        self.damage_received: list[Callable[[bytes], bytes]] = []
+
+    def _send(self, line: str, deadline: float) -> None:
+        self.sent.append(line)
+        super()._send(self.damage_sent.pop(0)(line) if self.damage_sent else line, deadline)
+
+    def _receive(self, deadline: float) -> None:
+        before = self._received
+        super()._receive(deadline)
+        if self.damage_received and self._received != before:
+            self._received = before + self.damage_received.pop(0)(self._received[len(before) :])
+
+
+@pytest.fixture
+def bad_console(guest: guestkit.Guest) -> Iterator[BadConsole]:
+    guest.close()  # QEMU serves one at a time
+    with BadConsole(guest.console_path) as console:
+        yield console
+
+
+# A command that says how often it ran, long enough for damage anywhere in it.
+COUNT = f"echo {'y' * 3000} >>/run/count; wc -l </run/count; echo {'z' * 1000}"
+
+
+def lose(text: str | bytes) -> str | bytes:
+    return text[:0]
+
+
+DAMAGE_SENT = {
+    "all lost": [lose],
+    "start lost": [lambda line: line[5:]],
+    "identity damaged": [lambda line: "0" + line[1:]],
+    "middle lost": [lambda line: line[:500] + line[508:]],
+    "end lost": [lambda line: line[:-1]],
+    "one character": [lambda line: line[:500] + "AB"[line[500] == "A"] + line[501:]],
+    "sent again, lost again, and the ask too": [lose, lambda line: line, lose, lose],
+    "in two lines": [lambda line: line[:500] + "\n" + line[500:]],
+}
+DAMAGE_RECEIVED = {
+    "all lost": [lose],
+    "head lost": [lambda answer: answer[10:]],
+    "middle lost": [lambda answer: answer[:150] + answer[154:]],
+    "end lost": [lambda answer: answer[:-1]],
+    "one character": [lambda answer: answer[:200] + b"!" + answer[201:]],
+    "twice": [lambda answer: answer[:-9], lambda answer: answer[9:]],
+}
+
+
+def test_damaged_request_is_sent_again_and_runs_once(bad_console: BadConsole) -> None:
+    for count, (name, damage) in enumerate(DAMAGE_SENT.items(), 1):
+        bad_console.damage_sent = list(damage)
+        assert bad_console.check(COUNT) == f"{count}\n{'z' * 1000}\n", name
+        assert not bad_console.damage_sent, name
+
+
+def test_damaged_answer_is_asked_for_again_and_runs_once(bad_console: BadConsole) -> None:
+    for count, (name, damage) in enumerate(DAMAGE_RECEIVED.items(), 1):
+        bad_console.damage_received = list(damage)
+        bad_console.sent = []
+        assert bad_console.check(COUNT) == f"{count}\n{'z' * 1000}\n", name
+        assert not bad_console.damage_received, name
+        assert sum(" ask " not in line for line in bad_console.sent) == 1, name
+
+
+def test_request_is_not_sent_again_while_its_command_runs(bad_console: BadConsole) -> None:
+    assert bad_console.check(f"usleep 3000000; {COUNT}").startswith("1\n")
+    kinds = [" ask " in line for line in bad_console.sent]
+    assert kinds[0] is False and len(kinds) > 2 and all(kinds[1:])
+    assert sum(len(line) + 2 for line in bad_console.sent[1:]) < 1000, "a tty keeps 4095 bytes"
+    assert bad_console.check(COUNT).startswith("2\n"), "the answers to the asks don't get in the way"
+
+
+ORPHAN = """
+(usleep 200000 & echo $! >/run/orphan)
+while grep -q . "/proc/$(cat /run/orphan)/cmdline"; do usleep 10000; done
+echo orphan ended >/dev/ttyS0
+"""
+
+
+def test_request_survives_the_end_of_an_orphan_in_its_middle(bad_console: BadConsole) -> None:
+    bad_console.ask_after_s = 60
+    bad_console.check(f"({ORPHAN}) >/dev/null 2>&1 &")
+    bad_console.sent = []
+
+    def end_of_orphan_in_the_middle(line: str) -> str:
+        connection = bad_console._connect(time.monotonic() + 5)
+        connection.sendall(f"\n{line[:500]}".encode())
+        wait_for(lambda: "orphan ended" in bad_console.log(), 10, "the orphan's end")
+        connection.sendall(f"{line[500:]}\n".encode())
+        return ""
+
+    bad_console.damage_sent = [end_of_orphan_in_the_middle]
+    assert bad_console.check(COUNT).startswith("1\n")
+    assert len(bad_console.sent) == 1, "nothing had to be sent again"
+
+
 def test_second_build_takes_the_cache(guest_kit: guestkit.Kit) -> None:
     def no_work(text: str) -> None:
         raise AssertionError(text)

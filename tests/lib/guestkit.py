@@ -100,22 +100,34 @@ for path in /sys/class/net/eth*; do
     [ -e "$path" ] && /etc/interface-up "${path##*/}" "$hostname" "$dhcp" &
 done
 iperf3 -s -D
+/etc/agent &
+wait $!
+""".replace("PROBE_MARKER", PROBE_MARKER)
 
+# Serves the console; Guest._request() has the protocol. Not process 1, to which every orphan's end is told (each use of
+# timeout leaves one, which ends up to a second later): busybox's "read" forgets half a line when SIGCHLD comes.
+AGENT = """#!/bin/sh
 exec 3<>/dev/ttyS1
 stty -F /dev/ttyS1 raw -echo
-while read -r id limit code <&3; do
-    case $limit in
-    sync) printf '@%s 0 0\\n' "$id" >&3; continue ;;
-    ''|*[!0-9]*) continue ;;
-    esac
-    printf %s "$code" | base64 -d >/run/command || continue
-    rm -f /run/output
-    timeout -s KILL "$limit" sh /run/command </dev/null >/run/output 2>&1 3>&-
-    status=$?
-    size=$(stat -c %s /run/output)
-    { printf '@%s %s %s\\n' "$id" "$status" "$size"; head -c "$size" /run/output; } >&3
+last=
+while read -r id limit code digest <&3; do
+    if [ "$limit" = ask ]; then
+        [ "$id" = "$last" ] || printf '?%s %s\\n' "$id" "$code" >&3
+    elif [ "$(printf %s "$id $limit $code" | sha256sum)" != "$digest  -" ]; then
+        continue
+    elif [ "$id" != "$last" ]; then
+        printf %s "$code" | base64 -d >/run/command
+        rm -f /run/output
+        timeout -s KILL "$limit" sh /run/command </dev/null >/run/output 2>&1 3>&-
+        status=$?
+        cp /run/output /run/answer
+        checksum=$(sha256sum </run/answer)
+        printf '@%s %s %s %s\\n' "$id" "$status" "$(stat -c %s /run/answer)" "${checksum%% *}" >/run/answer-head
+        last=$id
+    fi
+    [ "$id" = "$last" ] && cat /run/answer-head /run/answer >&3
 done
-""".replace("PROBE_MARKER", PROBE_MARKER)
+"""
 
 # Discovers at once and again every second: a lost first frame should cost a test little.
 INTERFACE_UP = """#!/bin/sh
@@ -159,6 +171,7 @@ echo $((nanoseconds / 1000))
 
 GUEST_SCRIPTS = {
     "init": INIT,
+    "etc/agent": AGENT,
     "etc/interface-up": INTERFACE_UP,
     "etc/udhcpc": UDHCPC,
     "usr/bin/now": NOW,
@@ -441,6 +454,8 @@ def qemu_command(
 class Guest:
     """Drives a running guest over its console. Not for use by several threads at once."""
 
+    ask_after_s = 2.0  # from a request to the first look whether it got lost
+
     def __init__(
         self, console_path: str | os.PathLike[str], process: subprocess.Popen[bytes] | None = None
     ) -> None:
@@ -485,63 +500,99 @@ class Guest:
                 time.sleep(0.02)
         return self._socket
 
-    def _receive(self, deadline: float) -> bool:
-        """Waits for more bytes from the guest; False when the deadline came first."""
-        assert self._socket
-        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+    def _send(self, line: str, deadline: float) -> None:
+        connection = self._connect(deadline)
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            chunk = self._socket.recv(65536)
+            # An own line, whatever half of one came before.
+            connection.sendall(f"\n{line}\n".encode())
+        except (TimeoutError, BrokenPipeError, ConnectionResetError) as error:
+            raise self._fail(f"takes no command ({error})") from None
+
+    def _receive(self, deadline: float) -> None:
+        """Waits for more bytes from the guest until the deadline."""
+        connection = self._connect(deadline)
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            chunk = connection.recv(65536)
         except TimeoutError:
-            return False
+            return
         except ConnectionResetError:
             chunk = b""
         if not chunk:
             raise self._fail("ended")
         self._received += chunk
-        return True
 
-    def _request(self, request: str, deadline: float, again_s: float | None = None) -> tuple[int, bytes]:
-        """Sends a request and returns its answer: status and output.
+    def _wait_for(
+        self, done: Callable[[int], bool], identity: str, deadline: float, interval_s: float, factor: float
+    ) -> None:
+        """Receives until done(asks so far); asks about the request each interval, which then grows by factor.
 
-        Whatever comes before the answer's unguessable id (an echo, the answer to something older) is dropped. again_s:
-        how often to send the request again, for the time before anybody in the guest listens.
+        An ask is answered with the request's answer, or with "?ID NUMBER" when the guest has not got such a request.
         """
-        connection = self._connect(deadline)
-        identity = secrets.token_hex(8)
-        answer = re.compile(rb"@%s (\d+) (\d+)\n" % identity.encode())
-        line = f"\n{identity} {request}\n".encode()
-        next_send = 0.0
-        while not (found := answer.search(self._received)):
+        number = 0
+        ask_at = time.monotonic() + interval_s
+        while not done(number):
             now = time.monotonic()
             if now > deadline:
-                raise self._fail("doesn't answer")
-            if now >= next_send:
-                connection.settimeout(max(0.001, deadline - now))
-                try:
-                    connection.sendall(line)
-                except (TimeoutError, BrokenPipeError, ConnectionResetError) as error:
-                    raise self._fail(f"takes no command ({error})") from None
-                next_send = now + again_s if again_s else deadline + 1
-            self._receive(min(deadline, next_send))
-        status, size = int(found[1]), int(found[2])
-        while len(self._received) < found.end() + size:
-            if not self._receive(deadline):
-                raise self._fail("doesn't finish its answer")
-        output = self._received[found.end() : found.end() + size]
-        self._received = self._received[found.end() + size :]
-        return status, output
+                raise self._fail(f"doesn't answer, and said last {self._received[-200:]!r}")
+            if now >= ask_at:
+                number += 1
+                self._send(f"{identity} ask {number}", deadline)
+                interval_s *= factor
+                ask_at = now + interval_s
+            self._receive(min(deadline, ask_at))
+
+    def _find_answer(self, identity: str) -> tuple[int, bytes] | None:
+        """The answer, once it is there and undamaged; drops everything up to its end."""
+        head = re.compile(rb"@%s (\d+) (\d+) (\w{64})\n" % identity.encode())
+        for found in head.finditer(self._received):
+            end = found.end() + int(found[2])
+            output = self._received[found.end() : end]
+            if len(self._received) >= end and hashlib.sha256(output).hexdigest().encode() == found[3]:
+                self._received = self._received[end:]
+                return int(found[1]), output
+        return None
+
+    def _request(self, limit_s: int, command: str, deadline: float) -> tuple[int, bytes]:
+        """Sends a request, "ID LIMIT CODE CHECKSUM", and returns its answer: status and output.
+
+        The answer is "@ID STATUS SIZE CHECKSUM" and the output. Either may be lost or damaged on its way: the guest
+        passes over what is no request, keeps its last answer, and never runs the same ID twice. While it runs a command
+        it reads nothing, and a tty keeps only 4,095 bytes for it; so the host asks, seldom and in short lines, and sends
+        the request again only when the guest, having read everything until then, says that it has none.
+        """
+        identity = secrets.token_hex(8)  # unguessable: whatever else comes, an echo or an older answer, is dropped
+        request = f"{identity} {limit_s} {base64.b64encode(command.encode()).decode()}"
+        line = f"{request} {hashlib.sha256(request.encode()).hexdigest()}"
+        answer: tuple[int, bytes] | None = None
+
+        def done(asks: int) -> bool:
+            nonlocal answer
+            answer = self._find_answer(identity)
+            if answer is None and f"?{identity} {asks}\n".encode() in self._received:
+                self._received = b""
+                self._send(line, deadline)
+            return answer is not None
+
+        self._send(line, deadline)
+        self._wait_for(done, identity, deadline, self.ask_after_s, 2)
+        assert answer
+        return answer
 
     def wait_ready(self, deadline_s: float = 60) -> None:
         """Waits until the guest takes commands; it may have no lease yet."""
-        self._request("sync", time.monotonic() + deadline_s, again_s=0.1)
+        identity = secrets.token_hex(8)
+        known = re.compile(rb"\?%s \d+\n" % identity.encode())
+        deadline = time.monotonic() + deadline_s
+        self._wait_for(lambda asks: bool(known.search(self._received)), identity, deadline, 0.1, 1)
 
     def run(self, command: str, timeout_s: float = 30) -> tuple[int, str]:
         """Runs a shell command: exit status, and standard output and error together.
 
         After timeout_s the guest kills it, so that the console stays usable; the status is 137 then.
         """
-        code = base64.b64encode(command.encode()).decode()
-        status, output = self._request(f"{max(1, round(timeout_s))} {code}", time.monotonic() + timeout_s + 15)
+        status, output = self._request(max(1, round(timeout_s)), command, time.monotonic() + timeout_s + 15)
         return status, output.decode(errors="replace")
 
     def check(self, command: str, timeout_s: float = 30) -> str:
@@ -573,6 +624,6 @@ class Guest:
     def power_off(self, deadline_s: float = 10) -> None:
         """Ends the guest and waits for QEMU to close the console."""
         with contextlib.suppress(GuestError):
-            self._request(f"5 {base64.b64encode(b'reboot -f').decode()}", time.monotonic() + deadline_s)
+            self._request(5, "reboot -f", time.monotonic() + deadline_s)
             raise TimeoutError(f"guest at {self.console_path} didn't end")
         self.close()
