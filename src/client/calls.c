@@ -232,7 +232,7 @@ vmnet_broker_status_t vmnet_broker_call(
 {
 	cleanup_answer struct handle_answer answer;
 	char name[METHOD_NAME_SIZE];
-	json_t *loaded;
+	json_t *loaded = NULL;
 	vmnet_broker_status_t status = handle_begin(broker);
 
 	handle_answer_init(&answer);
