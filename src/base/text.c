@@ -215,6 +215,26 @@ bool hostname_is_valid(const char *name)
 	return true;
 }
 
+bool domain_is_valid(const char *name)
+{
+	if (strlen(name) > 253)
+		return false;
+	for (;;) {
+		size_t length = strcspn(name, ".");
+		char label[HOSTNAME_SIZE];
+
+		if (length >= sizeof(label))
+			return false;
+		memcpy(label, name, length);
+		label[length] = '\0';
+		if (!hostname_is_valid(label))
+			return false;
+		if (!name[length])
+			return true;
+		name += length + 1;
+	}
+}
+
 int text_copy(char *destination, size_t size, const char *source)
 {
 	size_t length = strlen(source);

@@ -76,5 +76,8 @@ bool network_name_is_valid(const char *name);
 /* A DNS label: letters, digits and inner hyphens, 1..63 bytes (RFC 1035 2.3.1, RFC 1123 2.1). */
 bool hostname_is_valid(const char *name);
 
+/* Labels as hostname_is_valid() has them with dots between, at most 253 bytes (RFC 1035 2.3.4). */
+bool domain_is_valid(const char *name);
+
 /* Copies a whole string or nothing: -ENAMETOOLONG when it does not fit with its NUL. */
 int text_copy(char *destination, size_t size, const char *source);

@@ -9,15 +9,23 @@
 #include <stdarg.h>
 #include <string.h>
 
-static const struct config_network built_in_networks[] = {
-	{.name = "shared", .mode = NETWORK_MODE_SHARED, .mtu = CONFIG_MTU_DEFAULT},
-	{.name = "host", .mode = NETWORK_MODE_HOST, .mtu = CONFIG_MTU_DEFAULT},
+static const struct {
+	const char *name;
+	enum network_mode mode;
+} built_in_networks[] = {
+	{"shared", NETWORK_MODE_SHARED},
+	{"host", NETWORK_MODE_HOST},
 };
 
 void config_init(struct config *config)
 {
 	memset(config, 0, sizeof(*config));
-	memcpy(config->networks, built_in_networks, sizeof(built_in_networks));
+	for (size_t i = 0; i < array_length(built_in_networks); i++) {
+		struct config_network *network = &config->networks[i];
+
+		snprintf(network->name, sizeof(network->name), "%s", built_in_networks[i].name);
+		network_settings_init(&network->settings, built_in_networks[i].mode);
+	}
 	config->networks_count = array_length(built_in_networks);
 }
 
@@ -112,7 +120,7 @@ static void parse_mode(struct config_network *network, const json_t *value)
 			text, network_mode_to_text(built_in_mode));
 		return;
 	}
-	network->mode = mode;
+	network->settings.mode = mode;
 }
 
 static void parse_subnet(struct config_network *network, const json_t *value)
@@ -133,8 +141,8 @@ static void parse_subnet(struct config_network *network, const json_t *value)
 			text);
 		return;
 	}
-	network->subnet = subnet;
-	network->has_subnet = true;
+	network->settings.subnet = subnet;
+	network->settings.has_subnet = true;
 }
 
 static void parse_mtu(struct config_network *network, const json_t *value)
@@ -145,7 +153,7 @@ static void parse_mtu(struct config_network *network, const json_t *value)
 		add_error(network, "mtu", "%s: a number of bytes from %d to %d",
 			describe_value(value).text, CONFIG_MTU_MIN, CONFIG_MTU_MAX);
 	else
-		network->mtu = (uint32_t)mtu;
+		network->settings.mtu = (uint32_t)mtu;
 }
 
 static const struct network_key {
@@ -217,7 +225,8 @@ static struct config_network *place_network(struct config *config, const char *n
 	if (config->networks_count == CONFIG_NETWORKS_MAX)
 		return NULL;
 	network = &config->networks[config->networks_count++];
-	*network = (struct config_network){.mtu = CONFIG_MTU_DEFAULT};
+	*network = (struct config_network){.file = ""};
+	network_settings_init(&network->settings, NETWORK_MODE_SHARED);
 	return network;
 }
 
@@ -278,8 +287,8 @@ static const struct config_network *find_overlap(
 	const struct config *config, const struct config_network *network)
 {
 	for (const struct config_network *earlier = config->networks; earlier < network; earlier++)
-		if (earlier->has_subnet && !*earlier->error &&
-			ipv4_subnets_overlap(earlier->subnet, network->subnet))
+		if (earlier->settings.has_subnet && !*earlier->error &&
+			ipv4_subnets_overlap(earlier->settings.subnet, network->settings.subnet))
 			return earlier;
 	return NULL;
 }
@@ -291,13 +300,13 @@ void config_check_overlaps(struct config *config)
 		const struct config_network *earlier;
 		char text[SUBNET_TEXT_SIZE], earlier_text[SUBNET_TEXT_SIZE];
 
-		if (!network->has_subnet || *network->error)
+		if (!network->settings.has_subnet || *network->error)
 			continue;
 		earlier = find_overlap(config, network);
 		if (!earlier)
 			continue;
-		ipv4_subnet_to_text(network->subnet, text);
-		ipv4_subnet_to_text(earlier->subnet, earlier_text);
+		ipv4_subnet_to_text(network->settings.subnet, text);
+		ipv4_subnet_to_text(earlier->settings.subnet, earlier_text);
 		add_error(network, "subnet", "\"%s\": overlaps %s of network \"%s\" (%s)", text,
 			earlier_text, earlier->name, earlier->file);
 	}

@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "priv/names.h"
+#include "broker/settings.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,16 +21,12 @@
 #define CONFIG_FILE_MAX      (256u << 10) /* bytes of one file */
 #define CONFIG_FILE_NAME_MAX 128
 #define CONFIG_MTU_MIN       1280  /* what IPv6 needs (RFC 8200 5) */
-#define CONFIG_MTU_DEFAULT   1500  /* what every uplink carries */
 #define CONFIG_MTU_MAX       65520 /* the largest that VM programs and TAPs carry */
 
 struct config_network {
 	char name[NETWORK_NAME_SIZE];
 	char file[CONFIG_FILE_NAME_MAX]; /* where it was configured; empty: built in */
-	enum network_mode mode;
-	bool has_subnet;
-	struct ipv4_subnet subnet;
-	uint32_t mtu;                  /* bytes; CONFIG_MTU_DEFAULT unless configured */
+	struct network_settings settings;
 	char error[CONFIG_ERROR_SIZE]; /* why it is out of service; empty when it is not */
 };
 

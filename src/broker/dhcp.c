@@ -155,7 +155,7 @@ static void try_start(struct dhcp *dhcp)
 	dhcp->reload_wanted = false;
 	dhcp->is_heard = true;
 	enter_state(dhcp, DHCP_STARTING);
-	result = platform_start_dhcp(dhcp->platform, dhcp->network, detail);
+	result = platform_start_dhcp(dhcp->platform, dhcp->network, &dhcp->service, detail);
 	if (result < 0)
 		fail(dhcp, *detail ? detail : strerror(-result));
 	if (result != 1)
@@ -277,8 +277,9 @@ void dhcp_done(struct dhcp *dhcp)
 	dhcp->read_timer = NULL;
 }
 
-void dhcp_start(struct dhcp *dhcp)
+void dhcp_start(struct dhcp *dhcp, const struct platform_service *service)
 {
+	dhcp->service = *service;
 	if (dhcp->state == DHCP_STOPPED)
 		try_start(dhcp);
 }

@@ -39,6 +39,7 @@ struct dhcp {
 	const char *network; /* borrowed */
 	const struct dhcp_owner *owner;
 	void *context;
+	struct platform_service service;
 	enum dhcp_state state;
 	struct platform_timer *timer;
 	uint32_t deaths; /* in a row; each makes the back-off longer */
@@ -62,8 +63,11 @@ int dhcp_init(struct dhcp *dhcp, struct platform *platform, const char *network,
 /* Frees what belongs to it; the process is left alone. Half-built and zeroed ones are allowed. */
 void dhcp_done(struct dhcp *dhcp);
 
-/* Wants it to run. An owner's call-back says what came of it, perhaps before this returns. */
-void dhcp_start(struct dhcp *dhcp);
+/*
+ * Wants it to run, and to serve this. An owner's call-back says what came of it, perhaps before
+ * this returns. One that runs already goes on as it is.
+ */
+void dhcp_start(struct dhcp *dhcp, const struct platform_service *service);
 
 /* Ends it; no call-back follows. */
 void dhcp_stop(struct dhcp *dhcp);

@@ -38,7 +38,7 @@ static void write_line(FILE *stream, const struct network *network, const struct
 
 	mac_to_text(entry->mac, mac_text);
 	inet_ntop(AF_INET, &address, address_text, sizeof(address_text));
-	network_domain(network->name, domain);
+	network_get_domain(network, domain);
 	fprintf(stream, "%s,%s", mac_text, address_text);
 	/* With its domain: a bare "ignore", "infinite" or "1h" is not a name to dnsmasq. */
 	if (hostname)

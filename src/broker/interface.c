@@ -105,7 +105,8 @@ static int reserve_address(
 	uint32_t offset;
 	int result;
 
-	address_pool_split(network->link.subnet, &pool);
+	address_pool_split(network->link.subnet, network->settings.gateway_offset,
+		network->settings.last_offset, &pool);
 	result = reservations_take(&network->memory.reservations, record->mac, pool.reserved_first,
 		pool.reserved_last, mac_is_live, network, &offset);
 	if (result == -ENOSPC) {
@@ -147,8 +148,14 @@ static int try_attach(struct network *network, struct interface *interface,
 			strerror(-error));
 		return error;
 	}
-	error = platform_attach(registry->platform, network->name, interface->number,
-		record->queues, ret_fds->fds, detail);
+	error = platform_attach(registry->platform, network->name,
+		&(struct platform_port){
+			.number = interface->number,
+			.queues = record->queues,
+			.mac = record->mac,
+			.address = record->address,
+		},
+		ret_fds->fds, detail);
 	if (error)
 		records_remove_interface(registry->records, interface->number);
 	else

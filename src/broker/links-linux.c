@@ -1,6 +1,7 @@
 /* Watching our links: their end, and what holders of a TAP's fd do to it. */
 #include "broker/linux.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
@@ -318,6 +319,7 @@ static int handle_events(sd_event_source *source, int fd, uint32_t events, void 
 struct address_look {
 	int index;
 	struct ipv4_subnet subnet;
+	uint32_t host_offset;
 };
 
 static int take_address(struct nl_msg *message, void *context)
@@ -334,17 +336,20 @@ static int take_address(struct nl_msg *message, void *context)
 	subnet.address.s_addr =
 		nla_get_u32(attributes[IFA_LOCAL]) & ipv4_subnet_mask(subnet).s_addr;
 	look->subnet = subnet;
+	look->host_offset =
+		ntohl(nla_get_u32(attributes[IFA_LOCAL])) - ntohl(subnet.address.s_addr);
 	return NL_OK;
 }
 
 /* Prefix length 0 when the bridge has no address. */
-static struct ipv4_subnet get_subnet(int index)
+static void read_address(int index, struct platform_network *network)
 {
 	struct ifaddrmsg header = {.ifa_family = AF_INET};
 	struct address_look look = {.index = index};
 
 	linux_dump(RTM_GETADDR, &header, sizeof(header), take_address, &look);
-	return look.subnet;
+	network->subnet = look.subnet;
+	network->gateway_offset = look.host_offset;
 }
 
 static int visit_bridge(struct link_watch *watch, const struct link_view *view,
@@ -352,11 +357,11 @@ static int visit_bridge(struct link_watch *watch, const struct link_view *view,
 {
 	struct platform_network network = {
 		.mode = view->tag.mode,
-		.subnet = get_subnet(view->index),
 		.mtu = view->mtu,
 	};
 	int error = link_watch_add(watch, view->index, LINK_KIND_BRIDGE, 0, view->tag.network);
 
+	read_address(view->index, &network);
 	if (!error)
 		error = text_copy(network.name, sizeof(network.name), view->tag.network);
 	if (!error)

@@ -27,8 +27,8 @@ static int list_uses(const struct network *network, struct subnet_uses *uses)
 		other = other->next) {
 		if (other == network || other->state != NETWORK_ABSENT)
 			continue;
-		if (other->config && other->config->has_subnet)
-			error = subnet_uses_add(uses, other->config->subnet,
+		if (other->config && other->config->settings.has_subnet)
+			error = subnet_uses_add(uses, other->config->settings.subnet,
 				"the configuration of network \"%s\"", other->name);
 	}
 	return error;
@@ -50,12 +50,12 @@ static int add_remembered_uses(const struct network *network, struct subnet_uses
 static int check_configured(
 	const struct network *network, const struct subnet_uses *uses, struct failure *failure)
 {
-	const struct subnet_use *use = subnet_find_use(uses, network->config->subnet);
+	const struct subnet_use *use = subnet_find_use(uses, network->settings.subnet);
 	char text[SUBNET_TEXT_SIZE];
 
 	if (!use)
 		return 0;
-	ipv4_subnet_to_text(network->config->subnet, text);
+	ipv4_subnet_to_text(network->settings.subnet, text);
 	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
 		"network \"%s\": its configured subnet %s is taken by %s; configure another one or "
 		"remove that",
@@ -94,8 +94,8 @@ static int choose_subnet(const struct network *network, struct subnet_uses *uses
 	const struct subnet_use *use = NULL;
 	int error;
 
-	if (network->config->has_subnet) {
-		*ret_subnet = network->config->subnet;
+	if (network->settings.has_subnet) {
+		*ret_subnet = network->settings.subnet;
 		return check_configured(network, uses, failure);
 	}
 	if (network->memory.has_subnet) {
@@ -118,7 +118,8 @@ static int remember_subnet(struct network *network, struct ipv4_subnet subnet)
 {
 	struct address_pool pool;
 
-	address_pool_split(subnet, &pool);
+	address_pool_split(
+		subnet, network->settings.gateway_offset, network->settings.last_offset, &pool);
 	network->memory.subnet = subnet;
 	network->memory.has_subnet = true;
 	reservations_limit(&network->memory.reservations, pool.reserved_first, pool.reserved_last);
@@ -128,8 +129,8 @@ static int remember_subnet(struct network *network, struct ipv4_subnet subnet)
 static int write_records(struct network *network, uid_t uid)
 {
 	struct network_record record = {
-		.mode = network->link.mode,
 		.subnet = network->link.subnet,
+		.settings = network->settings,
 		.uid = uid,
 	};
 	int error = remember_subnet(network, network->link.subnet);
@@ -161,7 +162,11 @@ static int create_bridge(struct network *network, uid_t uid, struct failure *fai
 		return failure_set(failure, BROKER_ERROR_INTERNAL,
 			"the host's addresses and routes could not be read: %s", strerror(-error));
 	network->link = (struct platform_network){
-		.mode = network->config->mode, .mtu = network->config->mtu};
+		.mode = network->settings.mode,
+		.gateway_offset = network->settings.gateway_offset,
+		.mtu = network->settings.mtu,
+	};
+	memcpy(network->link.uplink, network->settings.uplink, IFNAMSIZ);
 	snprintf(network->link.name, sizeof(network->link.name), "%s", network->name);
 	for (int tries = 0; tries < SUBNET_TRIES; tries++) {
 		error = choose_subnet(network, &uses, &network->link.subnet, failure);
@@ -173,7 +178,7 @@ static int create_bridge(struct network *network, uid_t uid, struct failure *fai
 				"the record of network \"%s\" could not be written: %s",
 				network->name, strerror(-error));
 		error = platform_create_network(registry->platform, &network->link, detail);
-		if (error != -EADDRINUSE || network->config->has_subnet)
+		if (error != -EADDRINUSE || network->settings.has_subnet)
 			break;
 		if (subnet_uses_add(&uses, network->link.subnet, "%s", detail) < 0)
 			break;
@@ -206,11 +211,28 @@ static void report_start(const struct network *network)
 		network->link.mtu);
 }
 
+static void start_service(struct network *network)
+{
+	const struct network_settings *settings = &network->settings;
+	struct platform_service service = {
+		.dhcp = settings->dhcp,
+		.dns = settings->dns,
+		.router_advertisement = settings->router_advertisement,
+		.lease_s = settings->lease_s,
+		.last_offset = settings->last_offset,
+	};
+
+	memcpy(service.domain, settings->domain, sizeof(service.domain));
+	dhcp_start(&network->dhcp, &service);
+}
+
 int network_start(struct network *network, uid_t uid, struct failure *failure)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
-	int error = create_bridge(network, uid, failure);
+	int error;
 
+	network->settings = network->config->settings;
+	error = create_bridge(network, uid, failure);
 	if (error)
 		return error;
 	network->uid = uid;
@@ -224,7 +246,7 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 			network, error, "its hosts file could not be written", detail, failure);
 	report_start(network);
 	network_enter(network, NETWORK_STARTING);
-	dhcp_start(&network->dhcp);
+	start_service(network);
 	if (network->state == NETWORK_ABSENT) {
 		*failure = network->last_failure;
 		return -ECANCELED;
@@ -271,7 +293,7 @@ void network_start_adopted(struct network *network)
 	error = network_write_hosts(network);
 	if (error)
 		log_warn(network->tag, "its hosts file could not be written: %s", strerror(-error));
-	dhcp_start(&network->dhcp);
+	start_service(network);
 }
 
 void network_start_undo(struct network *network)

@@ -358,6 +358,25 @@ void registry_stop(struct registry *registry)
 			stop_network(network);
 }
 
+/* The kernel's word on what it shows comes before that of the record. */
+static void load_record(struct network *network)
+{
+	struct network_record record;
+	int error = records_load_network(network->registry->records, network->name, &record);
+
+	if (error) {
+		log_warn(network->tag, "its settings could not be read back, defaults are used: %s",
+			strerror(-error));
+		record.uid = RECORDS_OWNER_UNKNOWN;
+		network_settings_init(&record.settings, network->link.mode);
+	}
+	network->uid = record.uid;
+	network->settings = record.settings;
+	network->settings.mode = network->link.mode;
+	network->settings.mtu = network->link.mtu;
+	network->settings.gateway_offset = network->link.gateway_offset;
+}
+
 static void adopt_network(void *context, const struct platform_network *link)
 {
 	struct registry *registry = context;
@@ -372,13 +391,13 @@ static void adopt_network(void *context, const struct platform_network *link)
 	if (!network && add_network(registry, link->name, NULL, &network) < 0)
 		return;
 	network->link = *link;
-	network->uid = RECORDS_OWNER_UNKNOWN;
+	load_record(network);
 	network_enter(network, NETWORK_RUNNING);
 	log_info(network->tag, "adopted bridge %s", link->bridge);
-	if (network->config && network->config->mtu != link->mtu)
+	if (network->config && network->config->settings.mtu != link->mtu)
 		log_info(network->tag,
 			"goes on with MTU %u; the configured %u is its MTU when it is next made",
-			link->mtu, network->config->mtu);
+			link->mtu, network->config->settings.mtu);
 }
 
 static void adopt_interface(void *context, const struct platform_interface *link)
@@ -526,26 +545,43 @@ void network_release(struct network_hold *hold)
 	free(hold);
 }
 
+void network_get_domain(const struct network *network, char domain[NETWORK_DOMAIN_SIZE])
+{
+	const struct network_settings *settings =
+		network->state == NETWORK_ABSENT && network->config ? &network->config->settings
+								    : &network->settings;
+
+	if (*settings->domain)
+		memcpy(domain, settings->domain, NETWORK_DOMAIN_SIZE);
+	else
+		network_domain(network->name, domain);
+}
+
 void network_describe(const struct network *network, struct broker_network *ret_network)
 {
 	struct broker_network described = {.running = network->state != NETWORK_ABSENT};
-	enum network_mode mode = described.running ? network->link.mode : network->config->mode;
+	uint32_t gateway_offset;
+	enum network_mode mode =
+		described.running ? network->link.mode : network->config->settings.mode;
 
 	snprintf(described.name, sizeof(described.name), "%s", network->name);
 	snprintf(described.mode, sizeof(described.mode), "%s", network_mode_to_text(mode));
-	network_domain(network->name, described.domain);
+	network_get_domain(network, described.domain);
 	if (described.running) {
 		described.mtu = network->link.mtu;
 		described.subnet = network->link.subnet;
 		snprintf(described.bridge, sizeof(described.bridge), "%s", network->link.bridge);
 	} else {
-		described.mtu = network->config->mtu;
-		if (network->config->has_subnet)
-			described.subnet = network->config->subnet;
+		described.mtu = network->config->settings.mtu;
+		if (network->config->settings.has_subnet)
+			described.subnet = network->config->settings.subnet;
 		else if (network->memory.has_subnet)
 			described.subnet = network->memory.subnet;
 	}
+	gateway_offset = described.running ? network->link.gateway_offset
+					   : network->config->settings.gateway_offset;
 	if (described.subnet.prefix_length)
-		described.gateway = ipv4_subnet_host(described.subnet, 1);
+		described.gateway =
+			ipv4_subnet_host(described.subnet, gateway_offset ? gateway_offset : 1);
 	*ret_network = described;
 }

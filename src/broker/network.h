@@ -65,7 +65,9 @@ struct network {
 	const struct config_network *config;              /* NULL: not configured (any more) */
 	enum network_state state;
 	struct platform_network link; /* valid unless ABSENT */
-	uid_t uid;                    /* who had it made */
+	/* What it runs with, whatever the configuration says by now; valid unless ABSENT. */
+	struct network_settings settings;
+	uid_t uid; /* who had it made */
 	struct network_memory memory;
 	bool memory_is_unsaved; /* its record could not be written */
 	struct dhcp dhcp;
@@ -114,6 +116,9 @@ void network_release(struct network_hold *hold);
 
 /* What peers are told of it. */
 void network_describe(const struct network *network, struct broker_network *ret_network);
+
+/* Its DNS domain: the one configured, or the one that follows from its name. */
+void network_get_domain(const struct network *network, char domain[NETWORK_DOMAIN_SIZE]);
 
 /* Its users are others now: it starts to linger, or stops doing so. */
 void network_settle(struct network *network);

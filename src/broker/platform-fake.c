@@ -104,22 +104,22 @@ int platform_destroy_network(struct platform *platform, const char *name, char *
 	return 0;
 }
 
-int platform_attach(struct platform *platform, const char *network, uint32_t number,
-	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
+int platform_attach(struct platform *platform, const char *network,
+	const struct platform_port *port, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
 {
 	struct fake_interface *added = &platform->interfaces[platform->interfaces_count];
 
 	if (platform->attach_error)
 		return fail_with(platform->attach_error, detail);
-	if (platform_fake_interface(platform, number))
+	if (platform_fake_interface(platform, port->number))
 		return fail_with(-EEXIST, detail);
 	if (platform->interfaces_count == FAKE_LINKS_MAX ||
 		!platform_fake_network(platform, network))
 		return fail_with(-ENOENT, detail);
-	*added = (struct fake_interface){.link.number = number, .queues = queues};
+	*added = (struct fake_interface){.link.number = port->number, .port = *port};
 	snprintf(added->link.network, sizeof(added->link.network), "%s", network);
 	platform->interfaces_count++;
-	for (uint32_t i = 0; i < queues; i++)
+	for (uint32_t i = 0; i < port->queues; i++)
 		ret_fds[i] = eventfd(0, EFD_CLOEXEC);
 	return 0;
 }
@@ -169,7 +169,8 @@ int platform_apply_nat(struct platform *platform, char *detail)
 	return fail_with(platform->nat_error, detail);
 }
 
-int platform_start_dhcp(struct platform *platform, const char *name, char *detail)
+int platform_start_dhcp(struct platform *platform, const char *name,
+	const struct platform_service *service, char *detail)
 {
 	struct fake_network *network = platform_fake_network(platform, name);
 
@@ -178,6 +179,7 @@ int platform_start_dhcp(struct platform *platform, const char *name, char *detai
 	if (network->dhcp_runs)
 		return 1;
 	network->dhcp_runs = true;
+	network->service = *service;
 	return platform->dhcp_serves_at_once;
 }
 

@@ -11,12 +11,13 @@
 struct fake_network {
 	struct platform_network link;
 	bool dhcp_runs;
-	unsigned int reloads; /* of its DHCP server */
+	struct platform_service service; /* of its DHCP server, when last started */
+	unsigned int reloads;            /* of its DHCP server */
 };
 
 struct fake_interface {
 	struct platform_interface link;
-	uint32_t queues;
+	struct platform_port port;
 };
 
 /* Public, unlike a real one. Errors are negative errno, 0 for none, and stay until changed. */

@@ -15,7 +15,9 @@
 /* Longer than the slowest verb: stopping a dnsmasq that does not want to end. */
 #define REPLY_TIMEOUT_S 10
 
-static_assert(CONFIG_MTU_MIN == VERB_MTU_MIN && CONFIG_MTU_MAX == VERB_MTU_MAX,
+static_assert(CONFIG_MTU_MIN == VERB_MTU_MIN && CONFIG_MTU_MAX == VERB_MTU_MAX &&
+		      SETTINGS_LEASE_MIN_S == VERB_LEASE_MIN_S &&
+		      SETTINGS_LEASE_MAX_S == VERB_LEASE_MAX_S,
 	"priv makes what can be configured");
 
 struct platform_timer {
@@ -139,6 +141,8 @@ int platform_create_network(
 				.mode = (uint8_t)network->mode,
 				.prefix_length = network->subnet.prefix_length,
 				.subnet_address = network->subnet.address.s_addr,
+				.gateway_offset = network->gateway_offset,
+				.has_ipv6 = network->has_ipv6,
 				.mtu = network->mtu,
 			},
 	};
@@ -146,6 +150,9 @@ int platform_create_network(
 	int error = text_copy(request.create_bridge.network, sizeof(request.create_bridge.network),
 		network->name);
 
+	memcpy(request.create_bridge.ipv6_prefix, &network->ipv6_prefix,
+		sizeof(request.create_bridge.ipv6_prefix));
+	memcpy(request.create_bridge.uplink, network->uplink, IFNAMSIZ);
 	if (!error)
 		error = linux_call(platform, &request, NULL, 0, &reply, NULL, detail);
 	if (error)
@@ -173,12 +180,19 @@ static int await_closed_copies(struct platform *platform)
 	return linux_call(platform, &request, NULL, 0, NULL, NULL, NULL);
 }
 
-int platform_attach(struct platform *platform, const char *network, uint32_t number,
-	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
+int platform_attach(struct platform *platform, const char *network,
+	const struct platform_port *port, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
 {
 	struct verb_request request = {
 		.verb = VERB_CREATE_TAP,
-		.create_tap = {.number = number, .queues = queues},
+		.create_tap =
+			{
+				.number = port->number,
+				.queues = port->queues,
+				.port = (port->isolated ? VERB_PORT_ISOLATED : 0u) |
+					(port->locked ? VERB_PORT_LOCKED : 0u),
+				.address = port->address.s_addr,
+			},
 	};
 	cleanup_fds struct fd_list fds;
 	struct verb_reply reply;
@@ -186,18 +200,20 @@ int platform_attach(struct platform *platform, const char *network, uint32_t num
 		text_copy(request.create_tap.network, sizeof(request.create_tap.network), network);
 
 	fd_list_init(&fds);
+	memcpy(request.create_tap.mac, port->mac.bytes, MAC_SIZE);
 	if (!error)
 		error = linux_call(platform, &request, NULL, 0, &reply, &fds, detail);
 	if (error)
 		return error;
-	if (fds.count != queues)
+	if (fds.count != port->queues)
 		return -EPROTO;
-	error = link_watch_add(platform->links, (int)reply.value, LINK_KIND_TAP, number, network);
+	error = link_watch_add(
+		platform->links, (int)reply.value, LINK_KIND_TAP, port->number, network);
 	if (!error)
 		error = await_closed_copies(platform);
 	if (error)
 		return error;
-	for (size_t i = 0; i < queues; i++)
+	for (size_t i = 0; i < port->queues; i++)
 		ret_fds[i] = fd_list_take(&fds, i);
 	return 0;
 }
@@ -253,14 +269,31 @@ int platform_apply_nat(struct platform *platform, char *detail)
 	return linux_call(platform, &request, NULL, 0, NULL, NULL, detail);
 }
 
-int platform_start_dhcp(struct platform *platform, const char *network, char *detail)
+static uint32_t service_bits(const struct platform_service *service)
 {
-	struct verb_request request = {.verb = VERB_START_DNSMASQ};
+	return (service->dhcp ? VERB_SERVICE_DHCP : 0u) | (service->dns ? VERB_SERVICE_DNS : 0u) |
+	       (service->router_advertisement ? VERB_SERVICE_ROUTER_ADVERTISEMENT : 0u);
+}
+
+int platform_start_dhcp(struct platform *platform, const char *network,
+	const struct platform_service *service, char *detail)
+{
+	struct verb_request request = {
+		.verb = VERB_START_DNSMASQ,
+		.start_dnsmasq =
+			{
+				.services = service_bits(service),
+				.lease_s = service->lease_s,
+				.last_offset = service->last_offset,
+			},
+	};
 	cleanup_fds struct fd_list fds;
 	int pidfd, log, error;
 
 	fd_list_init(&fds);
-	error = text_copy(request.network.network, sizeof(request.network.network), network);
+	memcpy(request.start_dnsmasq.domain, service->domain, NETWORK_DOMAIN_SIZE);
+	error = text_copy(
+		request.start_dnsmasq.network, sizeof(request.start_dnsmasq.network), network);
 	if (!error)
 		error = linux_call(platform, &request, NULL, 0, NULL, &fds, detail);
 	if (error)

@@ -26,8 +26,31 @@ struct platform_network {
 	char name[NETWORK_NAME_SIZE];
 	enum network_mode mode;
 	struct ipv4_subnet subnet;
+	uint32_t gateway_offset; /* of the host's own address; 0 when creating: the first host */
+	bool has_ipv6;
+	struct in6_addr ipv6_prefix; /* a /64 */
 	uint32_t mtu;
+	char uplink[IFNAMSIZ]; /* the only link to the world; empty for any */
 	char bridge[IFNAMSIZ];
+};
+
+/* What a network's DHCP and DNS server does. */
+struct platform_service {
+	bool dhcp, dns, router_advertisement;
+	uint32_t lease_s;
+	uint32_t last_offset;             /* of the addresses for VMs; 0: the last host */
+	char domain[NETWORK_DOMAIN_SIZE]; /* empty: NETWORK.vmnet */
+};
+
+/* How an interface is made. */
+struct platform_port {
+	uint32_t number;
+	uint32_t queues; /* 1 to PLATFORM_QUEUES_MAX */
+	bool isolated;   /* reaches the host and interfaces that are not isolated */
+	/* Sends from mac and address only. */
+	bool locked;
+	struct mac mac;
+	struct in_addr address;
 };
 
 /* An interface as the kernel has it. */
@@ -77,11 +100,11 @@ int platform_create_network(
 int platform_destroy_network(struct platform *platform, const char *network, char *detail);
 
 /*
- * Makes an interface with queues (1 to PLATFORM_QUEUES_MAX) queues. ret_fds are the caller's, one a
- * queue; its life is theirs. -EEXIST: the number is in use.
+ * Makes an interface. ret_fds are the caller's, one a queue; its life is theirs. -EEXIST: the
+ * number is in use.
  */
-int platform_attach(struct platform *platform, const char *network, uint32_t number,
-	uint32_t queues, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);
+int platform_attach(struct platform *platform, const char *network,
+	const struct platform_port *port, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);
 
 /*
  * Opens the host's packet mover for virtio-net, which only a privileged process may, count (1 to
@@ -108,7 +131,8 @@ int platform_apply_nat(struct platform *platform, char *detail);
 
 /* Starts the network's DHCP and DNS server. Returns 1 when it served already, 0 when it has just
  * been started and will say so in a line. */
-int platform_start_dhcp(struct platform *platform, const char *network, char *detail);
+int platform_start_dhcp(struct platform *platform, const char *network,
+	const struct platform_service *service, char *detail);
 
 /* Ends it; no dhcp_ended follows. Not running is no error. */
 int platform_stop_dhcp(struct platform *platform, const char *network, char *detail);

@@ -257,8 +257,27 @@ int records_save_network(
 	struct records *records, const char *network, const struct network_record *record)
 {
 	return write_object(records->runtime_networks, network_file(network, ".json"),
-		json_pack("{s:s, s:o, s:I}", "mode", network_mode_to_text(record->mode), "subnet",
-			make_subnet(record->subnet), "uid", (json_int_t)record->uid));
+		json_pack("{s:o, s:o, s:I}", "subnet", make_subnet(record->subnet), "settings",
+			network_settings_encode(&record->settings), "uid",
+			(json_int_t)record->uid));
+}
+
+int records_load_network(
+	struct records *records, const char *network, struct network_record *ret_record)
+{
+	struct file_name name = network_file(network, ".json");
+	struct network_record record = {0};
+	cleanup_json json_t *object = NULL;
+	int error = read_object(records->runtime_networks, name, &object);
+
+	if (error)
+		return error;
+	if (!get_subnet(object, "subnet", &record.subnet) ||
+		!get_uint32(object, "uid", &record.uid) ||
+		!network_settings_decode(json_object_get(object, "settings"), &record.settings))
+		return set_aside(records->runtime_networks, name.text);
+	*ret_record = record;
+	return 0;
 }
 
 int records_remove_network(struct records *records, const char *network)

@@ -12,7 +12,7 @@
 #pragma once
 
 #include "broker/reservations.h"
-#include "priv/names.h"
+#include "broker/settings.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -28,8 +28,8 @@ struct network_memory {
 
 /* A running network. */
 struct network_record {
-	enum network_mode mode;
 	struct ipv4_subnet subnet;
+	struct network_settings settings;
 	uid_t uid; /* who had it made */
 };
 
@@ -65,6 +65,8 @@ int records_load_memory(
 
 int records_save_network(
 	struct records *records, const char *network, const struct network_record *record);
+int records_load_network(
+	struct records *records, const char *network, struct network_record *ret_record);
 /* Its hosts file goes with it. Not being there is no error. */
 int records_remove_network(struct records *records, const char *network);
 

@@ -59,11 +59,12 @@ static struct nl_addr *nl_addr_from_ipv4(struct in_addr address, int prefix_leng
 	return built;
 }
 
-static int add_gateway_address(struct links *links, int index, struct ipv4_subnet subnet)
+static int add_gateway_address(
+	struct links *links, int index, struct ipv4_subnet subnet, uint32_t gateway_offset)
 {
 	cleanup_with(rtnl_addr_put) struct rtnl_addr *address = rtnl_addr_alloc();
 	cleanup_with(nl_addr_put) struct nl_addr *local =
-		nl_addr_from_ipv4(ipv4_subnet_host(subnet, 1), subnet.prefix_length);
+		nl_addr_from_ipv4(ipv4_subnet_host(subnet, gateway_offset), subnet.prefix_length);
 	cleanup_with(nl_addr_put) struct nl_addr *broadcast =
 		nl_addr_from_ipv4(ipv4_subnet_host(subnet, ipv4_subnet_size(subnet) - 1), 32);
 
@@ -135,8 +136,8 @@ static struct step finish_bridge(
 	if (!step.error)
 		step = (struct step){"disabling IPv6 on", sysctl_disable_ipv6(name)};
 	if (!step.error)
-		step = (struct step){
-			"giving an address to", add_gateway_address(links, index, wish->subnet)};
+		step = (struct step){"giving an address to",
+			add_gateway_address(links, index, wish->subnet, wish->gateway_offset)};
 	if (!step.error)
 		step = (struct step){"starting", rtnl_start_link(links, index, 0)};
 	return step;

@@ -59,13 +59,21 @@ static void add_process(struct command *command, int *error)
 	add(command, error, "--log-async=25");
 }
 
-static void add_dns(struct command *command, int *error, const struct bridge_facts *facts)
+static void add_dns(struct command *command, int *error, const struct bridge_facts *facts,
+	const struct verb_start_dnsmasq *wanted)
 {
 	char domain[NETWORK_DOMAIN_SIZE];
 	char subnet[SUBNET_TEXT_SIZE];
 
 	ipv4_subnet_to_text(facts->subnet, subnet);
 	network_domain(facts->network, domain);
+	if (*wanted->domain)
+		(void)text_copy(domain, sizeof(domain), wanted->domain);
+	if (!(wanted->services & VERB_SERVICE_DNS)) {
+		add(command, error, "--port=0");
+		add(command, error, "--domain=%s", domain);
+		return;
+	}
 	add(command, error, "--no-hosts");
 	add(command, error, "--domain-needed");
 	add(command, error, "--dns-loop-detect");
@@ -81,23 +89,24 @@ static void add_dns(struct command *command, int *error, const struct bridge_fac
 		add(command, error, "--no-resolv");
 }
 
-static void add_range(struct command *command, int *error, struct ipv4_subnet subnet)
+static void add_range(struct command *command, int *error, const struct bridge_facts *facts,
+	const struct verb_start_dnsmasq *wanted)
 {
+	struct ipv4_subnet subnet = facts->subnet;
 	char first[INET_ADDRSTRLEN], last[INET_ADDRSTRLEN], mask[INET_ADDRSTRLEN];
 	struct in_addr mask_address = ipv4_subnet_mask(subnet);
 	struct address_pool pool;
 
-	address_pool_split(subnet, &pool);
+	address_pool_split(subnet, facts->gateway_offset, wanted->last_offset, &pool);
 	inet_ntop(AF_INET, &mask_address, mask, sizeof(mask));
 	if (pool.dynamic_first > pool.dynamic_last) {
 		address_text(subnet, 0, first);
-		add(command, error, "--dhcp-range=%s,static,%s,%us", first, mask,
-			VERB_LEASE_SECONDS);
+		add(command, error, "--dhcp-range=%s,static,%s,%us", first, mask, wanted->lease_s);
 		return;
 	}
 	address_text(subnet, pool.dynamic_first, first);
 	address_text(subnet, pool.dynamic_last, last);
-	add(command, error, "--dhcp-range=%s,%s,%s,%us", first, last, mask, VERB_LEASE_SECONDS);
+	add(command, error, "--dhcp-range=%s,%s,%s,%us", first, last, mask, wanted->lease_s);
 }
 
 /* Every reservation and the whole dynamic pool at once, up to what a network can have of VMs. */
@@ -108,9 +117,10 @@ static uint32_t lease_limit(struct ipv4_subnet subnet)
 	return size < 65536 ? size : 65536;
 }
 
-static void add_dhcp(struct command *command, int *error, const struct bridge_facts *facts)
+static void add_dhcp(struct command *command, int *error, const struct bridge_facts *facts,
+	const struct verb_start_dnsmasq *wanted)
 {
-	add_range(command, error, facts->subnet);
+	add_range(command, error, facts, wanted);
 	add(command, error, "--dhcp-authoritative");
 	add(command, error, "--dhcp-rapid-commit");
 	add(command, error, "--no-ping");
@@ -126,7 +136,8 @@ static void add_dhcp(struct command *command, int *error, const struct bridge_fa
 }
 
 int command_build_dnsmasq(struct command *command, const char *path,
-	const struct bridge_facts *facts, const struct dnsmasq_options *options)
+	const struct bridge_facts *facts, const struct verb_start_dnsmasq *wanted,
+	const struct dnsmasq_options *options)
 {
 	int error = 0;
 
@@ -136,8 +147,9 @@ int command_build_dnsmasq(struct command *command, const char *path,
 	add(command, &error, "--interface=%s", facts->name);
 	/* Every --interface brings lo along. */
 	add(command, &error, "--except-interface=lo");
-	add_dns(command, &error, facts);
-	add_dhcp(command, &error, facts);
+	add_dns(command, &error, facts, wanted);
+	if (wanted->services & VERB_SERVICE_DHCP)
+		add_dhcp(command, &error, facts, wanted);
 	add(command, &error, "--dhcp-leasefile=%s/%s.leases", options->state_dir, facts->network);
 	add(command, &error, "--dhcp-hostsfile=%s/networks/%s.hosts", options->runtime_dir,
 		facts->network);

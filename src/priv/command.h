@@ -1,5 +1,5 @@
 /*
- * dnsmasq's command line, from what the kernel says of a network and nothing else.
+ * dnsmasq's command line, from what the kernel says of a network and what the front wants served.
  */
 #pragma once
 
@@ -16,7 +16,8 @@ struct command {
 /* Fills an empty command. -ENOMEM or, should the table grow, -E2BIG; then command_done() is still
  * to be called. */
 int command_build_dnsmasq(struct command *command, const char *path,
-	const struct bridge_facts *facts, const struct dnsmasq_options *options);
+	const struct bridge_facts *facts, const struct verb_start_dnsmasq *wanted,
+	const struct dnsmasq_options *options);
 
 /* Frees the strings and leaves it empty. */
 void command_done(struct command *command);

@@ -165,7 +165,8 @@ static int open_log(int *ret_reader, int *ret_writer)
 }
 
 static int run_program(const struct dnsmasq_options *options, const struct bridge_facts *facts,
-	const char *path, int log_writer, struct dnsmasq *ret_child)
+	const struct verb_start_dnsmasq *wanted, const char *path, int log_writer,
+	struct dnsmasq *ret_child)
 {
 	static char *const no_environment[] = {NULL};
 	cleanup_command struct command command = {0};
@@ -182,7 +183,7 @@ static int run_program(const struct dnsmasq_options *options, const struct bridg
 
 	if (null < 0)
 		return -errno;
-	error = command_build_dnsmasq(&command, path, facts, options);
+	error = command_build_dnsmasq(&command, path, facts, wanted, options);
 	if (error)
 		return error;
 	return spawn(
@@ -199,7 +200,7 @@ static int run_program(const struct dnsmasq_options *options, const struct bridg
 }
 
 static int start_child(struct dnsmasq_table *table, const struct bridge_facts *facts,
-	struct dnsmasq *child, int *ret_log)
+	const struct verb_start_dnsmasq *wanted, struct dnsmasq *child, int *ret_log)
 {
 	cleanup_fd int reader = -1;
 	cleanup_fd int writer = -1;
@@ -210,7 +211,7 @@ static int start_child(struct dnsmasq_table *table, const struct bridge_facts *f
 		return -ENOENT;
 	error = open_log(&reader, &writer);
 	if (!error)
-		error = run_program(&table->options, facts, path, writer, child);
+		error = run_program(&table->options, facts, wanted, path, writer, child);
 	if (error)
 		return error;
 	(void)text_copy(child->network, sizeof(child->network), facts->network);
@@ -237,8 +238,8 @@ static int fail_start(struct verb_outcome *outcome, int error, const char *netwo
 		strerror(-error));
 }
 
-int dnsmasq_start(
-	struct dnsmasq_table *table, const struct bridge_facts *facts, struct verb_outcome *outcome)
+int dnsmasq_start(struct dnsmasq_table *table, const struct bridge_facts *facts,
+	const struct verb_start_dnsmasq *wanted, struct verb_outcome *outcome)
 {
 	struct dnsmasq *child;
 	int log;
@@ -252,7 +253,7 @@ int dnsmasq_start(
 	if (!child)
 		return outcome_fail(
 			outcome, -ENOSPC, "%u dnsmasq run, which is the limit", DNSMASQ_MAX);
-	error = start_child(table, facts, child, &log);
+	error = start_child(table, facts, wanted, child, &log);
 	if (error)
 		return fail_start(outcome, error, facts->network);
 	error = answer(child, outcome);

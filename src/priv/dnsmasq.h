@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "priv/links.h"
 #include "priv/outcome.h"
+#include "priv/verbs.h"
 
 #include <sys/types.h>
 
@@ -33,12 +34,12 @@ void dnsmasq_table_free(struct dnsmasq_table *table);
 DEFINE_CLEANUP(struct dnsmasq_table, dnsmasq_table_free)
 
 /*
- * Starts a network's dnsmasq unless it runs. Puts its pid into outcome, and as fds a pidfd and, if
- * it was started just now, the read end of its log (non-blocking). -ENOENT: dnsmasq is not
- * installed; -ENOSPC: DNSMASQ_MAX run.
+ * Starts a network's dnsmasq as wanted, which has been checked, unless it runs. Puts its pid into
+ * outcome, and as fds a pidfd and, if it was started just now, the read end of its log
+ * (non-blocking). -ENOENT: dnsmasq is not installed; -ENOSPC: DNSMASQ_MAX run.
  */
 int dnsmasq_start(struct dnsmasq_table *table, const struct bridge_facts *facts,
-	struct verb_outcome *outcome);
+	const struct verb_start_dnsmasq *wanted, struct verb_outcome *outcome);
 
 /* Ends it, by force when it takes longer than 2 s, and waits until it is gone. -ESRCH: none runs.
  */

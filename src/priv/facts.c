@@ -1,7 +1,9 @@
 /* Reading networks back from the kernel's links and addresses. */
 
+#include "priv/pool.h"
 #include "priv/rtnl.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -37,9 +39,8 @@ uint32_t links_instance(const struct links *links)
 	return links->instance;
 }
 
-/* True when addr is what links_create_bridge() gave the link: the first host of a subnet we allow.
- */
-static bool is_gateway_address(struct rtnl_addr *address, int index, struct ipv4_subnet *ret_subnet)
+/* True when addr can be what links_create_bridge() gave the link: a host of a subnet we allow. */
+static bool is_gateway_address(struct rtnl_addr *address, int index, struct bridge_facts *ret_facts)
 {
 	struct nl_addr *local = rtnl_addr_get_local(address);
 	struct ipv4_subnet subnet;
@@ -53,17 +54,18 @@ static bool is_gateway_address(struct rtnl_addr *address, int index, struct ipv4
 	memcpy(&gateway, nl_addr_get_binary_addr(local), sizeof(gateway));
 	subnet.prefix_length = (uint8_t)prefix_length;
 	subnet.address.s_addr = gateway.s_addr & ipv4_subnet_mask(subnet).s_addr;
-	if (ipv4_subnet_host(subnet, 1).s_addr != gateway.s_addr)
+	if (!ipv4_subnet_is_private(subnet))
 		return false;
-	*ret_subnet = subnet;
+	ret_facts->subnet = subnet;
+	ret_facts->gateway_offset = ntohl(gateway.s_addr) - ntohl(subnet.address.s_addr);
 	return true;
 }
 
-static int find_subnet(struct nl_cache *addresses, int index, struct ipv4_subnet *ret_subnet)
+static int find_subnet(struct nl_cache *addresses, int index, struct bridge_facts *ret_facts)
 {
 	for (struct nl_object *object = nl_cache_get_first(addresses); object;
 		object = nl_cache_get_next(object))
-		if (is_gateway_address((struct rtnl_addr *)object, index, ret_subnet))
+		if (is_gateway_address((struct rtnl_addr *)object, index, ret_facts))
 			return 0;
 	return -ENOENT;
 }
@@ -85,7 +87,7 @@ static int read_facts(struct links *links, struct nl_cache *addresses, struct rt
 	if (!error)
 		error = text_copy(facts.name, sizeof(facts.name), rtnl_link_get_name(link));
 	if (!error)
-		error = find_subnet(addresses, rtnl_link_get_ifindex(link), &facts.subnet);
+		error = find_subnet(addresses, rtnl_link_get_ifindex(link), &facts);
 	if (!error)
 		*ret_facts = facts;
 	return error;

@@ -9,6 +9,7 @@
 #include "priv/names.h"
 #include "priv/outcome.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A network as the kernel shows it. */
@@ -17,8 +18,9 @@ struct bridge_facts {
 	char name[IFNAMSIZ];
 	uint32_t index;
 	enum network_mode mode;
-	struct ipv4_subnet subnet; /* the gateway is its first host */
-	uint32_t mtu;              /* bytes */
+	struct ipv4_subnet subnet;
+	uint32_t gateway_offset; /* the host's own address, from the subnet's */
+	uint32_t mtu;            /* bytes */
 };
 
 /* What a new bridge shall be; checked by the caller. */
@@ -26,7 +28,11 @@ struct bridge_wish {
 	const char *network;
 	enum network_mode mode;
 	struct ipv4_subnet subnet;
-	uint32_t mtu; /* bytes */
+	uint32_t gateway_offset;
+	bool has_ipv6;
+	uint8_t ipv6_prefix[8]; /* the first half of a /64 */
+	uint32_t mtu;           /* bytes */
+	const char *uplink;     /* empty: any */
 };
 
 struct links;

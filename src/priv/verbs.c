@@ -57,7 +57,9 @@ static int run_create_bridge(const struct verb_call *call)
 		.network = wanted->network,
 		.mode = (enum network_mode)wanted->mode,
 		.subnet = {{wanted->subnet_address}, wanted->prefix_length},
+		.gateway_offset = wanted->gateway_offset ? wanted->gateway_offset : 1,
 		.mtu = wanted->mtu,
+		.uplink = wanted->uplink,
 	};
 	int error = check_network(call, wanted->network);
 
@@ -65,6 +67,8 @@ static int run_create_bridge(const struct verb_call *call)
 		error = outcome_fail(call->outcome, -EINVAL, "no such mode: %u", wanted->mode);
 	if (!error)
 		error = check_subnet(call, wish.subnet);
+	if (!error && !address_offsets_are_valid(wish.subnet, wish.gateway_offset, 0))
+		error = outcome_fail(call->outcome, -EINVAL, "no room behind the gateway");
 	if (!error)
 		error = check_mtu(call, wish.mtu);
 	return error ? error : links_create_bridge(call->context->links, &wish, call->outcome);
@@ -93,6 +97,8 @@ static int run_create_tap(const struct verb_call *call)
 	if (!error && (wanted->queues < 1 || wanted->queues > VERB_QUEUES_MAX))
 		error = outcome_fail(call->outcome, -EINVAL, "%u queues: 1 to %d are possible",
 			wanted->queues, VERB_QUEUES_MAX);
+	if (!error && wanted->port)
+		error = outcome_fail(call->outcome, -EOPNOTSUPP, "ports of no kind are kept");
 	if (error)
 		return error;
 	return links_create_tap(call->context->links, wanted->network, wanted->number,
@@ -110,15 +116,36 @@ static int run_apply_nat(const struct verb_call *call)
 	return nat_apply(call->context->links, call->outcome);
 }
 
+static int check_service(const struct verb_call *call, const struct verb_start_dnsmasq *wanted)
+{
+	if (wanted->services & ~(uint32_t)VERB_SERVICE_ALL)
+		return outcome_fail(
+			call->outcome, -EINVAL, "no such services: %#x", wanted->services);
+	if (wanted->lease_s < VERB_LEASE_MIN_S || wanted->lease_s > VERB_LEASE_MAX_S)
+		return outcome_fail(call->outcome, -EINVAL,
+			"a lease of %u s: %d to %d are possible", wanted->lease_s, VERB_LEASE_MIN_S,
+			VERB_LEASE_MAX_S);
+	if (!memchr(wanted->domain, '\0', NETWORK_DOMAIN_SIZE) ||
+		(*wanted->domain && !domain_is_valid(wanted->domain)))
+		return outcome_fail(call->outcome, -EINVAL, "not a domain's name");
+	return 0;
+}
+
 static int run_start_dnsmasq(const struct verb_call *call)
 {
-	const char *network = call->request->network.network;
+	const struct verb_start_dnsmasq *wanted = &call->request->start_dnsmasq;
 	struct bridge_facts facts;
-	int error = check_network(call, network);
+	int error = check_network(call, wanted->network);
 
 	if (!error)
-		error = links_get_bridge(call->context->links, network, &facts, call->outcome);
-	return error ? error : dnsmasq_start(call->context->dnsmasq, &facts, call->outcome);
+		error = check_service(call, wanted);
+	if (!error)
+		error = links_get_bridge(
+			call->context->links, wanted->network, &facts, call->outcome);
+	if (!error &&
+		!address_offsets_are_valid(facts.subnet, facts.gateway_offset, wanted->last_offset))
+		error = outcome_fail(call->outcome, -EINVAL, "no addresses for VMs");
+	return error ? error : dnsmasq_start(call->context->dnsmasq, &facts, wanted, call->outcome);
 }
 
 static int run_stop_dnsmasq(const struct verb_call *call)

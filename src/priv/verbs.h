@@ -19,15 +19,16 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define VERB_MAGIC         0x766d6e31u /* "vmn1" */
-#define VERB_BURST         2000
-#define VERB_QUEUES_MAX    8
-#define VERB_SOCKETS_MAX   2
-#define VERB_BUFFER_MAX    (8u << 20) /* largest socket buffer forced, bytes */
-#define VERB_MTU_MIN       1280
-#define VERB_MTU_MAX       65520
-#define VERB_LEASE_SECONDS 600
-#define VERB_DETAIL_SIZE   108
+#define VERB_MAGIC       0x766d6e31u /* "vmn1" */
+#define VERB_BURST       2000
+#define VERB_QUEUES_MAX  8
+#define VERB_SOCKETS_MAX 2
+#define VERB_BUFFER_MAX  (8u << 20) /* largest socket buffer forced, bytes */
+#define VERB_MTU_MIN     1280
+#define VERB_MTU_MAX     65520
+#define VERB_LEASE_MIN_S 120
+#define VERB_LEASE_MAX_S 86400
+#define VERB_DETAIL_SIZE 108
 
 enum verb {
 	/* Bridge with address, fixed MAC, no forwarding delay, up. Reply: ifindex. -EEXIST: there
@@ -71,8 +72,35 @@ struct verb_create_bridge {
 	char network[NETWORK_NAME_SIZE];
 	uint8_t mode; /* enum network_mode */
 	uint8_t prefix_length;
-	uint32_t subnet_address; /* network byte order; the gateway is its first host */
+	uint8_t has_ipv6;
+	uint32_t subnet_address; /* network byte order */
+	uint32_t gateway_offset; /* from subnet_address; 0: the first host */
 	uint32_t mtu;
+	uint8_t ipv6_prefix[8]; /* of has_ipv6: a ULA /64 (RFC 4193) */
+	char uplink[IFNAMSIZ];  /* the only link to the world; empty for any */
+};
+
+/* What START_DNSMASQ's dnsmasq does. */
+enum verb_service {
+	VERB_SERVICE_DHCP = 1 << 0,
+	VERB_SERVICE_DNS = 1 << 1,
+	VERB_SERVICE_ROUTER_ADVERTISEMENT = 1 << 2,
+	VERB_SERVICE_ALL = (1 << 3) - 1,
+};
+
+struct verb_start_dnsmasq {
+	char network[NETWORK_NAME_SIZE];
+	char domain[NETWORK_DOMAIN_SIZE]; /* empty: NETWORK.vmnet */
+	uint32_t services;                /* bits of enum verb_service */
+	uint32_t lease_s;
+	uint32_t last_offset; /* of the addresses for VMs; 0: the last host */
+};
+
+/* How a TAP's port on the bridge is kept. */
+enum verb_port {
+	VERB_PORT_ISOLATED = 1 << 0, /* reaches the host and ports that are not isolated */
+	VERB_PORT_LOCKED = 1 << 1,   /* sends from the given MAC and IPv4 address only */
+	VERB_PORT_ALL = (1 << 2) - 1,
 };
 
 struct verb_network {
@@ -82,7 +110,10 @@ struct verb_network {
 struct verb_create_tap {
 	char network[NETWORK_NAME_SIZE];
 	uint32_t number;
-	uint32_t queues; /* 1..VERB_QUEUES_MAX; more than one makes it a multi-queue TAP */
+	uint32_t queues;       /* 1..VERB_QUEUES_MAX; more than one makes it a multi-queue TAP */
+	uint32_t port;         /* bits of enum verb_port */
+	uint32_t address;      /* of VERB_PORT_LOCKED: the VM's IPv4, network byte order */
+	uint8_t mac[MAC_SIZE]; /* of VERB_PORT_LOCKED: the VM's */
 };
 
 struct verb_delete_tap {
@@ -103,15 +134,16 @@ struct verb_request {
 	uint32_t sequence;
 	union {
 		struct verb_create_bridge create_bridge;
-		struct verb_network network; /* DELETE_BRIDGE, START_DNSMASQ, STOP_DNSMASQ */
+		struct verb_start_dnsmasq start_dnsmasq;
+		struct verb_network network; /* DELETE_BRIDGE, STOP_DNSMASQ */
 		struct verb_create_tap create_tap;
 		struct verb_delete_tap delete_tap;
 		struct verb_force_buffers force_buffers;
 		struct verb_open_vhost open_vhost;
-		uint8_t bytes[64];
+		uint8_t bytes[244];
 	};
 };
-static_assert(sizeof(struct verb_request) == 76, "a request has one size, whatever the verb");
+static_assert(sizeof(struct verb_request) == 256, "a request has one size, whatever the verb");
 
 struct verb_reply {
 	uint32_t magic;

@@ -86,7 +86,8 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 	struct verb_outcome *outcome)
 {
 	insist_network(network);
-	*ret_facts = (struct bridge_facts){0};
+	*ret_facts =
+		(struct bridge_facts){.subnet = {{htonl(0xc0a84000)}, 24}, .gateway_offset = 1};
 	return 0;
 }
 
@@ -95,8 +96,8 @@ int nat_apply(struct links *links, struct verb_outcome *outcome)
 	return module_answer(outcome);
 }
 
-int dnsmasq_start(
-	struct dnsmasq_table *table, const struct bridge_facts *facts, struct verb_outcome *outcome)
+int dnsmasq_start(struct dnsmasq_table *table, const struct bridge_facts *facts,
+	const struct verb_start_dnsmasq *wanted, struct verb_outcome *outcome)
 {
 	return module_answer(outcome);
 }
@@ -236,7 +237,7 @@ static void check_pool(uint32_t number)
 	struct address_pool pool;
 
 	subnet.address.s_addr = number & ipv4_subnet_mask(subnet).s_addr;
-	address_pool_split(subnet, &pool);
+	address_pool_split(subnet, 0, 0, &pool);
 	insist(pool.reserved_first == 2 && pool.reserved_last >= 2);
 	insist(pool.dynamic_first == pool.reserved_last + 1);
 	insist(pool.dynamic_last == ipv4_subnet_size(subnet) - 2);

@@ -46,6 +46,8 @@ VERBS = {name: number for number, name in enumerate(re.findall(r"^\tVERB_(\w+),$
 COUNT = VERBS.pop("COUNT")
 
 SHARED, HOST = 0, 1  # enum network_mode
+DOMAIN_SIZE = NETWORK_SIZE + 8  # NETWORK_DOMAIN_SIZE
+SERVICE_ALL = 7  # VERB_SERVICE_ALL
 
 _HEAD = struct.Struct("=III")
 _REPLY = struct.Struct(f"=IIIiI{DETAIL_SIZE}s")
@@ -68,13 +70,23 @@ def create_bridge(network: str | bytes, subnet: str, mode: int = SHARED, mtu: in
     """subnet may have host bits and any prefix length from 0 to 255."""
     address, _, prefix_length = subnet.partition("/")
     packed = ipaddress.ip_address(address).packed
-    body = struct.pack(f"={NETWORK_SIZE}sBBx4sI", name_field(network), mode, int(prefix_length), packed, mtu)
+    head = struct.pack(f"={NETWORK_SIZE}sBBx4s", name_field(network), mode, int(prefix_length), packed)
+    body = head + struct.pack("=II8x16x", 0, mtu)
     return request("CREATE_BRIDGE", body)
 
 
 def on_network(verb: str, network: str | bytes) -> bytes:
-    """DELETE_BRIDGE, START_DNSMASQ or STOP_DNSMASQ."""
+    """DELETE_BRIDGE, STOP_DNSMASQ, or START_DNSMASQ with all services."""
+    if verb == "START_DNSMASQ":
+        return start_dnsmasq(network)
     return request(verb, name_field(network))
+
+
+def start_dnsmasq(
+    network: str | bytes, services: int = SERVICE_ALL, lease_s: int = 600, last_offset: int = 0, domain: bytes = b""
+) -> bytes:
+    form = f"={NETWORK_SIZE}s{DOMAIN_SIZE}s2xIII"
+    return request("START_DNSMASQ", struct.pack(form, name_field(network), domain, services, lease_s, last_offset))
 
 
 def create_tap(network: str | bytes, number: int, queues: int = 1) -> bytes:

@@ -39,7 +39,7 @@ static const struct config_network *find(const char *name)
 static void assert_serves(const char *name, enum network_mode mode)
 {
 	assert_string_equal(find(name)->error, "");
-	assert_int_equal(find(name)->mode, mode);
+	assert_int_equal(find(name)->settings.mode, mode);
 }
 
 static void the_built_in_networks_always_exist(void **state)
@@ -49,7 +49,7 @@ static void the_built_in_networks_always_exist(void **state)
 	assert_int_equal(config.broken_count, 0);
 	assert_serves("shared", NETWORK_MODE_SHARED);
 	assert_serves("host", NETWORK_MODE_HOST);
-	assert_false(find("shared")->has_subnet);
+	assert_false(find("shared")->settings.has_subnet);
 	assert_null(config_find(&config, "default"));
 	assert_null(config_find(&config, "Shared"));
 }
@@ -63,10 +63,10 @@ static void networks_are_configured(void **state)
 	assert_int_equal(config.networks_count, 4);
 	assert_int_equal(config.broken_count, 0);
 	assert_serves("default", NETWORK_MODE_SHARED);
-	assert_false(find("default")->has_subnet);
+	assert_false(find("default")->settings.has_subnet);
 	assert_serves("lab", NETWORK_MODE_HOST);
-	assert_true(find("lab")->has_subnet);
-	ipv4_subnet_to_text(find("lab")->subnet, text);
+	assert_true(find("lab")->settings.has_subnet);
+	ipv4_subnet_to_text(find("lab")->settings.subnet, text);
 	assert_string_equal(text, "10.77.0.0/24");
 	assert_string_equal(find("lab")->file, FILE_NAME);
 }
@@ -76,7 +76,7 @@ static void a_built_in_network_can_be_given_a_subnet(void **state)
 	parse("{\"shared\": {\"subnet\": \"192.168.200.0/24\"}, \"host\": {\"mode\": \"host\"}}");
 	assert_int_equal(config.networks_count, 2);
 	assert_serves("shared", NETWORK_MODE_SHARED);
-	assert_true(find("shared")->has_subnet);
+	assert_true(find("shared")->settings.has_subnet);
 	assert_serves("host", NETWORK_MODE_HOST);
 }
 
@@ -87,13 +87,13 @@ static void an_mtu_is_configured(void **state)
 	      " \"usual\": {\"mode\": \"host\"}, \"shared\": {\"mtu\": 9000}}");
 	assert_int_equal(config.broken_count, 0);
 	assert_serves("least", NETWORK_MODE_HOST);
-	assert_int_equal(find("least")->mtu, 1280);
+	assert_int_equal(find("least")->settings.mtu, 1280);
 	assert_serves("most", NETWORK_MODE_SHARED);
-	assert_int_equal(find("most")->mtu, 65520);
-	assert_int_equal(find("usual")->mtu, 1500);
+	assert_int_equal(find("most")->settings.mtu, 65520);
+	assert_int_equal(find("usual")->settings.mtu, 1500);
 	assert_serves("shared", NETWORK_MODE_SHARED);
-	assert_int_equal(find("shared")->mtu, 9000);
-	assert_int_equal(find("host")->mtu, 1500);
+	assert_int_equal(find("shared")->settings.mtu, 9000);
+	assert_int_equal(find("host")->settings.mtu, 1500);
 }
 
 static void a_mistake_names_the_key_and_takes_its_network_only(void **state)

@@ -200,7 +200,7 @@ static void pools_leave_out_gateway_and_broadcast(void **state)
 	for (size_t i = 0; i < array_length(cases); i++) {
 		struct address_pool pool;
 
-		address_pool_split(subnet_of(cases[i].subnet), &pool);
+		address_pool_split(subnet_of(cases[i].subnet), 0, 0, &pool);
 		assert_memory_equal(&pool, &cases[i].pool, sizeof(pool));
 	}
 }
@@ -211,12 +211,38 @@ static void pools_cover_every_size_without_overlap(void **state)
 		struct ipv4_subnet subnet = {.prefix_length = prefix_length};
 		struct address_pool pool;
 
-		address_pool_split(subnet, &pool);
+		address_pool_split(subnet, 0, 0, &pool);
 		assert_int_equal(pool.reserved_first, 2);
 		assert_true(pool.reserved_last >= pool.reserved_first);
 		assert_int_equal(pool.dynamic_first, pool.reserved_last + 1);
 		assert_int_equal(pool.dynamic_last, ipv4_subnet_size(subnet) - 2);
 	}
+}
+
+static void pools_keep_to_what_was_asked_for(void **state)
+{
+	struct address_pool pool;
+
+	address_pool_split(subnet_of("192.168.200.0/24"), 253, 254, &pool);
+	assert_int_equal(pool.reserved_first, 254);
+	assert_int_equal(pool.reserved_last, 254);
+	assert_true(pool.dynamic_first > pool.dynamic_last);
+	address_pool_split(subnet_of("192.168.200.0/24"), 10, 49, &pool);
+	assert_int_equal(pool.reserved_first, 11);
+	assert_int_equal(pool.dynamic_last, 49);
+}
+
+static void offsets_leave_room_for_a_vm(void **state)
+{
+	struct ipv4_subnet subnet = subnet_of("192.168.200.0/24");
+
+	assert_true(address_offsets_are_valid(subnet, 0, 0));
+	assert_true(address_offsets_are_valid(subnet, 253, 254));
+	assert_true(address_offsets_are_valid(subnet, 1, 2));
+	assert_false(address_offsets_are_valid(subnet, 254, 0));
+	assert_false(address_offsets_are_valid(subnet, 10, 10));
+	assert_false(address_offsets_are_valid(subnet, 10, 9));
+	assert_false(address_offsets_are_valid(subnet, 1, 255));
 }
 
 static void only_rfc1918_is_private(void **state)
@@ -235,7 +261,8 @@ static void only_rfc1918_is_private(void **state)
 
 static struct bridge_facts facts_of(const char *network, enum network_mode mode, const char *subnet)
 {
-	struct bridge_facts facts = {.mode = mode, .subnet = subnet_of(subnet), .mtu = 1400};
+	struct bridge_facts facts = {
+		.mode = mode, .subnet = subnet_of(subnet), .gateway_offset = 1, .mtu = 1400};
 
 	assert_int_equal(text_copy(facts.network, sizeof(facts.network), network), 0);
 	bridge_interface_name(1, network, facts.name);
@@ -319,9 +346,11 @@ static void assert_dnsmasq(const struct bridge_facts *facts, const char *const *
 	size_t arguments_count, bool expected)
 {
 	const struct dnsmasq_options options = {.state_dir = "/state", .runtime_dir = "/run/x"};
+	const struct verb_start_dnsmasq wanted = {.services = VERB_SERVICE_ALL, .lease_s = 600};
 	cleanup_command struct command command = {0};
 
-	assert_int_equal(command_build_dnsmasq(&command, "/usr/sbin/dnsmasq", facts, &options), 0);
+	assert_int_equal(
+		command_build_dnsmasq(&command, "/usr/sbin/dnsmasq", facts, &wanted, &options), 0);
 	assert_string_equal(command.arguments[0], "/usr/sbin/dnsmasq");
 	assert_null(command.arguments[command.count]);
 	for (size_t i = 0; i < arguments_count; i++)
@@ -372,6 +401,8 @@ int main(void)
 		cmocka_unit_test(domains_are_one_label_and_vmnet),
 		cmocka_unit_test(pools_leave_out_gateway_and_broadcast),
 		cmocka_unit_test(pools_cover_every_size_without_overlap),
+		cmocka_unit_test(pools_keep_to_what_was_asked_for),
+		cmocka_unit_test(offsets_leave_room_for_a_vm),
 		cmocka_unit_test(only_rfc1918_is_private),
 		cmocka_unit_test(without_bridges_the_table_goes),
 		cmocka_unit_test(a_shared_network_gets_out_and_nobody_in),

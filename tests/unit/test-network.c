@@ -510,7 +510,7 @@ static void an_interface_holds_its_network(void **state)
 
 	snprintf(record, sizeof(record), "run/interfaces/%08x.json", number);
 	assert_int_equal(attached.fds.count, 1);
-	assert_int_equal(platform_fake_interface(fixture->platform, number)->queues, 1);
+	assert_int_equal(platform_fake_interface(fixture->platform, number)->port.queues, 1);
 	assert_true(exists(record));
 	network_release(hold);
 	assert_int_equal(state_of(fixture, "shared"), NETWORK_RUNNING);

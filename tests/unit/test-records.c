@@ -12,6 +12,7 @@
 #include "broker/durable.h"
 #include "broker/records.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -257,15 +258,48 @@ static bool keep_two(void *context, uint32_t number)
 	return number == 2;
 }
 
+static void a_network_comes_back_with_its_settings(void **state)
+{
+	struct network_record record = {.uid = 7}, loaded;
+	struct network_settings *settings = &record.settings;
+
+	network_settings_init(settings, NETWORK_MODE_HOST);
+	text_to_ipv4_subnet("10.0.0.0/24", &record.subnet);
+	settings->has_subnet = true;
+	settings->subnet = record.subnet;
+	settings->gateway_offset = 10;
+	settings->last_offset = 20;
+	settings->has_ipv6_prefix = true;
+	inet_pton(AF_INET6, "fd00:1:2:3::", &settings->ipv6_prefix);
+	settings->dhcp = false;
+	settings->lock_mac = true;
+	settings->lease_s = 777;
+	strcpy(settings->domain, "lab.example");
+	strcpy(settings->uplink, "eth0");
+	assert_int_equal(records_save_network(records_of(state), "blue", &record), 0);
+	assert_int_equal(records_load_network(records_of(state), "blue", &loaded), 0);
+	assert_int_equal(loaded.uid, 7);
+	assert_int_equal(loaded.subnet.address.s_addr, record.subnet.address.s_addr);
+	assert_memory_equal(&loaded.settings, settings, sizeof(*settings));
+	assert_int_equal(records_load_network(records_of(state), "green", &loaded), -ENOENT);
+}
+
+static void a_network_without_settings_is_set_aside(void **state)
+{
+	struct network_record loaded;
+
+	write_text("run/networks/blue.json", "{\"subnet\":\"10.0.0.0/24\",\"uid\":7}");
+	assert_int_equal(records_load_network(records_of(state), "blue", &loaded), -EBADMSG);
+	assert_true(exists("run/networks/blue.json.corrupt"));
+}
+
 static void records_without_a_link_are_swept(void **state)
 {
-	struct network_record network = {.mode = NETWORK_MODE_HOST, .uid = 7};
+	struct network_record network = {.uid = 7};
 	struct interface_record interface = make_record();
 
 	text_to_ipv4_subnet("10.0.0.0/24", &network.subnet);
 	assert_int_equal(records_save_network(records_of(state), "blue", &network), 0);
-	assert_text("run/networks/blue.json",
-		"{\"mode\":\"host\",\"subnet\":\"10.0.0.0/24\",\"uid\":7}");
 	assert_int_equal(records_save_network(records_of(state), "green", &network), 0);
 	assert_int_equal(records_save_hosts(records_of(state), "blue", "b\n"), 0);
 	assert_int_equal(records_save_hosts(records_of(state), "green", "g\n"), 0);
@@ -297,6 +331,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_interface_comes_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			damaged_interfaces_are_set_aside, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_network_comes_back_with_its_settings, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_network_without_settings_is_set_aside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_link_is_not_followed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_write_replaces_the_whole_file, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(

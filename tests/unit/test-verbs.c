@@ -87,7 +87,8 @@ int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *
 int links_get_bridge(struct links *links, const char *network, struct bridge_facts *ret_facts,
 	struct verb_outcome *outcome)
 {
-	*ret_facts = (struct bridge_facts){0};
+	*ret_facts =
+		(struct bridge_facts){.subnet = {{htonl(0xc0a84000)}, 24}, .gateway_offset = 1};
 	assert_int_equal(text_copy(ret_facts->network, NETWORK_NAME_SIZE, network), 0);
 	return fake_answer("g", network, outcome);
 }
@@ -97,8 +98,8 @@ int nat_apply(struct links *links, struct verb_outcome *outcome)
 	return fake_answer("n", NULL, outcome);
 }
 
-int dnsmasq_start(
-	struct dnsmasq_table *table, const struct bridge_facts *facts, struct verb_outcome *outcome)
+int dnsmasq_start(struct dnsmasq_table *table, const struct bridge_facts *facts,
+	const struct verb_start_dnsmasq *wanted, struct verb_outcome *outcome)
 {
 	return fake_answer("s", facts->network, outcome);
 }
@@ -177,6 +178,10 @@ static struct verb_request request_for_network(enum verb verb, const char *netwo
 	struct verb_request request = request_of(verb);
 
 	strncpy(request.network.network, network, NETWORK_NAME_SIZE - 1);
+	if (verb == VERB_START_DNSMASQ) {
+		request.start_dnsmasq.services = VERB_SERVICE_ALL;
+		request.start_dnsmasq.lease_s = VERB_LEASE_MIN_S;
+	}
 	return request;
 }
 
@@ -394,6 +399,35 @@ static void dnsmasq_serves_what_the_kernel_knows(void **state)
 	assert_string_equal(fake.order, "gseg");
 }
 
+static void impossible_services_are_refused(void **state)
+{
+	static const struct {
+		uint32_t services, lease_s, last_offset;
+		const char *domain;
+	} bad[] = {
+		{VERB_SERVICE_ALL + 1, 600, 0, ""},
+		{VERB_SERVICE_DHCP, VERB_LEASE_MIN_S - 1, 0, ""},
+		{VERB_SERVICE_DHCP, VERB_LEASE_MAX_S + 1, 0, ""},
+		{VERB_SERVICE_DHCP, 600, 1, ""},
+		{VERB_SERVICE_DHCP, 600, 255, ""},
+		{VERB_SERVICE_DHCP, 600, 0, "a b"},
+		{VERB_SERVICE_DHCP, 600, 0, "a..b"},
+		{VERB_SERVICE_DHCP, 600, 0, "a,b"},
+		{VERB_SERVICE_DHCP, 600, 0, "/etc"},
+	};
+
+	for (size_t i = 0; i < array_length(bad); i++) {
+		struct verb_request request = request_for_network(VERB_START_DNSMASQ, "blue");
+
+		request.start_dnsmasq.services = bad[i].services;
+		request.start_dnsmasq.lease_s = bad[i].lease_s;
+		request.start_dnsmasq.last_offset = bad[i].last_offset;
+		strcpy(request.start_dnsmasq.domain, bad[i].domain);
+		assert_int_equal(ask(&request).result, -EINVAL);
+		assert_null(strchr(fake.order, 's'));
+	}
+}
+
 static void fill_fds(struct fd_list *fds, size_t count)
 {
 	fd_list_init(fds);
@@ -585,6 +619,7 @@ int main(void)
 		cmocka_unit_test_setup(details_are_one_line, forget_fakes),
 		cmocka_unit_test_setup(a_bridge_in_use_keeps_its_dnsmasq, forget_fakes),
 		cmocka_unit_test_setup(dnsmasq_ends_before_its_bridge, forget_fakes),
+		cmocka_unit_test_setup(impossible_services_are_refused, forget_fakes),
 		cmocka_unit_test_setup(dnsmasq_serves_what_the_kernel_knows, forget_fakes),
 		cmocka_unit_test_setup(fds_are_taken_only_where_they_belong, forget_fakes),
 		cmocka_unit_test_setup(buffers_are_forced_for_one_or_two, forget_fakes),
