@@ -1,4 +1,5 @@
-/* Noticing that the NAT rules are not what they should be: nft events and default routes. */
+/* Noticing that the NAT rules are not what they should be, that another firewall is about to be in
+ * their way, and that the default route is another: nft events and routes. */
 #include "broker/linux.h"
 
 #include <errno.h>
@@ -24,7 +25,9 @@
 struct nat_watch {
 	struct platform *platform;
 	char table[NAT_TABLE_SIZE];
+	char accept_tag[32]; /* what the comment of each of our rules in chains of others has */
 	bool damaged;
+	bool firewall_changed;
 	bool routes_changed;
 	bool armed;
 	struct platform_timer *timer;
@@ -45,13 +48,17 @@ static void handle_timer(void *context)
 {
 	struct nat_watch *watch = context;
 	struct platform *platform = watch->platform;
-	bool damaged = watch->damaged, routes_changed = watch->routes_changed;
+	bool damaged = watch->damaged, firewall_changed = watch->firewall_changed,
+	     routes_changed = watch->routes_changed;
 
 	watch->armed = false;
 	watch->damaged = false;
+	watch->firewall_changed = false;
 	watch->routes_changed = false;
 	if (damaged)
 		platform->events->nat_stale(platform->context, "somebody removed them");
+	else if (firewall_changed)
+		platform->events->nat_stale(platform->context, "the host's firewall changed");
 	else if (routes_changed)
 		platform->events->nat_stale(platform->context, "the default route changed");
 }
@@ -62,17 +69,43 @@ static void take_damage(struct nat_watch *watch)
 	arm(watch);
 }
 
+/*
+ * What others do with their own rules is no business of ours, but for chains that may drop, and for
+ * our accepts in them. Our own repair is told of too, and asked about once more: that finds nothing
+ * to do.
+ */
+static void take_foreign_message(
+	struct nat_watch *watch, const struct nlmsghdr *message, struct nlattr *const attributes[])
+{
+	int type = NFNL_MSG_TYPE(message->nlmsg_type);
+	const struct nlattr *name = attributes[NFTA_CHAIN_NAME];
+
+	if (type == NFT_MSG_DELRULE &&
+		memmem(message, message->nlmsg_len, watch->accept_tag, strlen(watch->accept_tag)))
+		watch->firewall_changed = true;
+	/* A base chain, or one of those that Docker keeps for others. */
+	if (type == NFT_MSG_NEWCHAIN &&
+		(attributes[NFTA_CHAIN_HOOK] ||
+			(name && strcmp(nla_get_string(name), "DOCKER-USER") == 0)))
+		watch->firewall_changed = true;
+	if (watch->firewall_changed)
+		arm(watch);
+}
+
 static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
 {
-	struct nlattr *attributes[NFTA_TABLE_MAX + 1];
+	struct nlattr *attributes[NFTA_CHAIN_MAX + 1];
 
 	if (NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_NFTABLES ||
-		nlmsg_parse(message, sizeof(struct nfgenmsg), attributes, NFTA_TABLE_MAX, NULL) <
+		nlmsg_parse(message, sizeof(struct nfgenmsg), attributes, NFTA_CHAIN_MAX, NULL) <
 			0 ||
 		/* The table's name is the first attribute of everything in it, too. */
-		!attributes[NFTA_TABLE_NAME] ||
-		strcmp(nla_get_string(attributes[NFTA_TABLE_NAME]), watch->table) != 0)
+		!attributes[NFTA_TABLE_NAME])
 		return;
+	if (strcmp(nla_get_string(attributes[NFTA_TABLE_NAME]), watch->table) != 0) {
+		take_foreign_message(watch, message, attributes);
+		return;
+	}
 	switch (NFNL_MSG_TYPE(message->nlmsg_type)) {
 	case NFT_MSG_NEWTABLE:
 		watch->damaged = false;
@@ -191,6 +224,7 @@ int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch)
 	watch->platform = platform;
 	watch->nft = -1;
 	nat_table_name(platform->instance, watch->table);
+	snprintf(watch->accept_tag, sizeof(watch->accept_tag), "vmnet/1/%08x ", platform->instance);
 	error = platform_timer_new(platform, handle_timer, watch, &watch->timer);
 	if (!error)
 		error = watch_nft(watch);

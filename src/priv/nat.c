@@ -1,5 +1,6 @@
 #include "priv/nat.h"
 
+#include "priv/foreign.h"
 #include "priv/nft.h"
 #include "priv/sysctl.h"
 
@@ -82,5 +83,7 @@ int nat_apply(struct links *links, struct verb_outcome *outcome)
 		error = set_forwarding_on_bridges(bridges, bridges_count, &any_shared, outcome);
 	if (!error && any_shared)
 		error = set_forwarding_on_uplinks(links, outcome);
+	if (!error)
+		error = foreign_apply(links_instance(links), bridges, bridges_count, outcome);
 	return error;
 }

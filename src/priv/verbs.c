@@ -1,6 +1,7 @@
 #include "priv/dispatch.h"
 
 #include "base/linger.h"
+#include "priv/foreign.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
@@ -182,6 +183,11 @@ static int run_open_vhost(const struct verb_call *call)
 	return vhost_open(count, call->outcome);
 }
 
+static int run_report_firewalls(const struct verb_call *call)
+{
+	return foreign_report(call->context->links, call->outcome);
+}
+
 static const struct verb_entry verbs[] = {
 	[VERB_CREATE_BRIDGE] = {"create-bridge", 0, 0, run_create_bridge},
 	[VERB_DELETE_BRIDGE] = {"delete-bridge", 0, 0, run_delete_bridge},
@@ -194,6 +200,7 @@ static const struct verb_entry verbs[] = {
 	[VERB_OPEN_NFT_EVENTS] = {"open-nft-events", 0, 0, run_open_nft_events},
 	[VERB_SETTLE] = {"settle", 0, 0, run_settle},
 	[VERB_OPEN_VHOST] = {"open-vhost", 0, 0, run_open_vhost},
+	[VERB_REPORT_FIREWALLS] = {"report-firewalls", 0, 0, run_report_firewalls},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");
 static_assert(VERB_QUEUES_MAX <= FD_PASS_MAX, "a TAP's queues fit into one reply");

@@ -41,8 +41,9 @@ enum verb {
 	VERB_CREATE_TAP,
 	/* By number; only ours. -ENOENT: none of ours has it. */
 	VERB_DELETE_TAP,
-	/* Makes the nft table, and forwarding on bridges and uplinks, what the tagged bridges in
-	 * the kernel ask for; removes the table when no bridge is left. */
+	/* Makes the nft table, forwarding on bridges and uplinks, and our accepts in chains of
+	 * others that drop, what the tagged bridges in the kernel ask for; removes table and
+	 * accepts when no bridge is left. */
 	VERB_APPLY_NAT,
 	/* Starts the network's dnsmasq if none runs. Reply: pid; fds: pidfd, and the read end of
 	 * its log if it was started just now (it is serving once it logged a line that contains
@@ -65,6 +66,9 @@ enum verb {
 	/* Reply fds: as many of /dev/vhost-net as asked for. What open(2) says, or -ENODEV, when
 	 * the host has none. */
 	VERB_OPEN_VHOST,
+	/* Reply fd: a memory file with what the host's firewalls look like, in lines that foreign.h
+	 * describes. */
+	VERB_REPORT_FIREWALLS,
 	VERB_COUNT,
 };
 

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/linger.h"
 #include "priv/dispatch.h"
+#include "priv/foreign.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
@@ -92,6 +93,11 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 }
 
 int nat_apply(struct links *links, struct verb_outcome *outcome)
+{
+	return module_answer(outcome);
+}
+
+int foreign_report(struct links *links, struct verb_outcome *outcome)
 {
 	return module_answer(outcome);
 }

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/linger.h"
 #include "priv/dispatch.h"
+#include "priv/foreign.h"
 #include "priv/nat.h"
 #include "priv/sockets.h"
 #include "priv/vhost.h"
@@ -96,6 +97,11 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 int nat_apply(struct links *links, struct verb_outcome *outcome)
 {
 	return fake_answer("n", NULL, outcome);
+}
+
+int foreign_report(struct links *links, struct verb_outcome *outcome)
+{
+	return fake_answer("r", NULL, outcome);
 }
 
 int dnsmasq_start(struct dnsmasq_table *table, const struct bridge_facts *facts,
