@@ -8,6 +8,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/*
+ * A change of ours tells of every rule twice, removed and added. With the 208 KiB that a socket has
+ * otherwise, 60 networks overflowed it each time, and the listener, who can't know what it missed,
+ * made the rules again for ever. Memory is used only while messages wait.
+ */
+#define NFT_EVENTS_BUFFER (16 << 20)
+
 static bool is_unix_socket(int fd)
 {
 	int domain;
@@ -78,11 +85,14 @@ int sockets_open_nft_events(struct verb_outcome *outcome)
 		.nl_family = AF_NETLINK,
 		.nl_groups = 1u << (NFNLGRP_NFTABLES - 1),
 	};
+	const int bytes = NFT_EVENTS_BUFFER;
 	int error;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		error = -errno;
 		return outcome_fail(outcome, error, "listening to nftables: %s", strerror(-error));
 	}
+	/* Not everywhere: in a user namespace of its own priv may not force it. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
 	return outcome_add_fd(outcome, take_fd(&fd));
 }
