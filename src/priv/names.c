@@ -192,6 +192,11 @@ void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE])
 	snprintf(name, NAT_TABLE_SIZE, "vmnet_%08x", instance);
 }
 
+void forwards_table_name(uint32_t instance, char name[FORWARDS_TABLE_SIZE])
+{
+	snprintf(name, FORWARDS_TABLE_SIZE, "vmnet_forwards_%08x", instance);
+}
+
 void network_domain(const char *network, char domain[NETWORK_DOMAIN_SIZE])
 {
 	size_t length = strnlen(network, NETWORK_NAME_SIZE - 1);

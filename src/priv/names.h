@@ -18,6 +18,7 @@
 #define LINK_TAG_SIZE       96
 #define LINK_ALTNAME_SIZE   64
 #define NAT_TABLE_SIZE      32
+#define FORWARDS_TABLE_SIZE 32
 #define NETWORK_DOMAIN_SIZE (NETWORK_NAME_SIZE + 8)
 
 enum network_mode {
@@ -73,8 +74,11 @@ struct mac tap_mac(uint32_t number);
 /* True for fe:76 and fe:77, which no VM may have. */
 bool mac_is_reserved(struct mac mac);
 
-/* Our one nft table, "vmnet_INSTANCE". */
+/* Our nft table of NAT and filters, "vmnet_INSTANCE". */
 void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE]);
+
+/* Our nft table of forwards, "vmnet_forwards_INSTANCE". */
+void forwards_table_name(uint32_t instance, char name[FORWARDS_TABLE_SIZE]);
 
 /*
  * The DNS domain of a network, "NETWORK.vmnet" in lower case (RFC 4343: case says nothing). What a

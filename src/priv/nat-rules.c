@@ -25,14 +25,26 @@ static void write_segment_rules(FILE *out, const char *bridge)
  * A frame between two ports of one bridge is no business of ours, but br_netfilter shows it to this
  * hook; so that case comes first.
  */
+static void write_bridged_rules(FILE *out, const struct bridge_facts *bridge)
+{
+	fprintf(out, "iifname \"%s\" oifname \"%s\" accept\n", bridge->name, bridge->name);
+}
+
+/* Where a port of the host leads to a VM, from whatever side: both ways, for all networks before
+ * the rules of the first. */
+static void write_published_rules(FILE *out, const struct bridge_facts *bridge)
+{
+	write_segment_rules(out, bridge->name);
+	fprintf(out, "oifname \"%s\" ct direction original ct status dnat accept\n", bridge->name);
+	fprintf(out, "iifname \"%s\" ct direction reply ct status dnat accept\n", bridge->name);
+}
+
 static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
 {
 	char subnet[SUBNET_TEXT_SIZE];
 
 	ipv4_subnet_to_text(bridge->subnet, subnet);
-	fprintf(out, "iifname \"%s\" oifname \"%s\" accept\n", bridge->name, bridge->name);
 	if (bridge->mode == NETWORK_MODE_SHARED) {
-		write_segment_rules(out, bridge->name);
 		fprintf(out, "iifname \"%s\" ip saddr != %s drop\n", bridge->name, subnet);
 		fprintf(out, "oifname \"%s\" ct state established,related accept\n", bridge->name);
 	} else {
@@ -69,6 +81,10 @@ static void write_table(
 		return;
 	fprintf(out, "table inet %s {\nchain forward {\n", table);
 	fputs("type filter hook forward priority filter; policy accept;\n", out);
+	for (size_t i = 0; i < bridges_count; i++)
+		write_bridged_rules(out, &bridges[i]);
+	for (size_t i = 0; i < bridges_count; i++)
+		write_published_rules(out, &bridges[i]);
 	for (size_t i = 0; i < bridges_count; i++)
 		write_forward_rules(out, &bridges[i]);
 	fputs("}\nchain postrouting {\n", out);

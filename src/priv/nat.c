@@ -53,7 +53,7 @@ static int set_forwarding_on_bridges(const struct bridge_facts *bridges, size_t 
 }
 
 /* Replies come in by the uplink, and the kernel asks the interface a packet came in by. */
-static int set_forwarding_on_uplinks(struct links *links, struct verb_outcome *outcome)
+int nat_open_uplinks(struct links *links, struct verb_outcome *outcome)
 {
 	cleanup_free char(*uplinks)[IFNAMSIZ] = NULL;
 	size_t uplinks_count;
@@ -82,7 +82,7 @@ int nat_apply(struct links *links, struct verb_outcome *outcome)
 	if (!error)
 		error = set_forwarding_on_bridges(bridges, bridges_count, &any_shared, outcome);
 	if (!error && any_shared)
-		error = set_forwarding_on_uplinks(links, outcome);
+		error = nat_open_uplinks(links, outcome);
 	if (!error)
 		error = foreign_apply(links_instance(links), bridges, bridges_count, outcome);
 	return error;

@@ -13,6 +13,9 @@
  */
 int nat_apply(struct links *links, struct verb_outcome *outcome);
 
+/* Turns on forwarding on the interfaces of default routes. Says into outcome what failed. */
+int nat_open_uplinks(struct links *links, struct verb_outcome *outcome);
+
 /*
  * The nft commands for the table of one instance, to be freed. Pure. NULL when memory is out.
  * Sources: what libvirt excludes from masquerading, ports that NFS servers trust (RFC 1813 4.1,

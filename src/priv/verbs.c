@@ -2,6 +2,7 @@
 
 #include "base/linger.h"
 #include "priv/foreign.h"
+#include "priv/forwards.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
@@ -188,6 +189,16 @@ static int run_report_firewalls(const struct verb_call *call)
 	return foreign_report(call->context->links, call->outcome);
 }
 
+static int run_apply_forwards(const struct verb_call *call)
+{
+	const struct verb_apply_forwards *wanted = &call->request->apply_forwards;
+
+	if (wanted->count > VERB_FORWARDS_MAX)
+		return outcome_fail(call->outcome, -EINVAL, "%u forwards: 0 to %d are possible",
+			wanted->count, VERB_FORWARDS_MAX);
+	return forwards_apply(call->context->links, call->fds->fds[0], wanted, call->outcome);
+}
+
 static const struct verb_entry verbs[] = {
 	[VERB_CREATE_BRIDGE] = {"create-bridge", 0, 0, run_create_bridge},
 	[VERB_DELETE_BRIDGE] = {"delete-bridge", 0, 0, run_delete_bridge},
@@ -201,6 +212,7 @@ static const struct verb_entry verbs[] = {
 	[VERB_SETTLE] = {"settle", 0, 0, run_settle},
 	[VERB_OPEN_VHOST] = {"open-vhost", 0, 0, run_open_vhost},
 	[VERB_REPORT_FIREWALLS] = {"report-firewalls", 0, 0, run_report_firewalls},
+	[VERB_APPLY_FORWARDS] = {"apply-forwards", 1, 1, run_apply_forwards},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");
 static_assert(VERB_QUEUES_MAX <= FD_PASS_MAX, "a TAP's queues fit into one reply");

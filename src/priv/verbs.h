@@ -19,16 +19,17 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define VERB_MAGIC       0x766d6e31u /* "vmn1" */
-#define VERB_BURST       2000
-#define VERB_QUEUES_MAX  8
-#define VERB_SOCKETS_MAX 2
-#define VERB_BUFFER_MAX  (8u << 20) /* largest socket buffer forced, bytes */
-#define VERB_MTU_MIN     1280
-#define VERB_MTU_MAX     65520
-#define VERB_LEASE_MIN_S 120
-#define VERB_LEASE_MAX_S 86400
-#define VERB_DETAIL_SIZE 108
+#define VERB_MAGIC        0x766d6e31u /* "vmn1" */
+#define VERB_BURST        2000
+#define VERB_QUEUES_MAX   8
+#define VERB_SOCKETS_MAX  2
+#define VERB_BUFFER_MAX   (8u << 20) /* largest socket buffer forced, bytes */
+#define VERB_MTU_MIN      1280
+#define VERB_MTU_MAX      65520
+#define VERB_LEASE_MIN_S  120
+#define VERB_LEASE_MAX_S  86400
+#define VERB_FORWARDS_MAX 1024
+#define VERB_DETAIL_SIZE  108
 
 enum verb {
 	/* Bridge with address, fixed MAC, no forwarding delay, up. Reply: ifindex. -EEXIST: there
@@ -69,6 +70,10 @@ enum verb {
 	/* Reply fd: a memory file with what the host's firewalls look like, in lines that foreign.h
 	 * describes. */
 	VERB_REPORT_FIREWALLS,
+	/* Makes the nft table of forwards what the request's fd says, a sealed memory file with an
+	 * array of struct verb_forward; removes it when there are none. Reply: how many have a
+	 * rule; one whose target is in none of our networks has none. */
+	VERB_APPLY_FORWARDS,
 	VERB_COUNT,
 };
 
@@ -132,6 +137,23 @@ struct verb_force_buffers {
 	uint32_t bytes;
 };
 
+struct verb_apply_forwards {
+	uint32_t count;      /* 0..VERB_FORWARDS_MAX */
+	uint32_t ends_flows; /* not 0: UDP flows that would not be made so anew end */
+};
+
+/* One port of the host that leads to a VM. Addresses in network byte order, IPv4 in the first 4
+ * bytes and zeros behind; ports in the host's. */
+struct verb_forward {
+	uint8_t is_ipv6;  /* 0 or 1: both addresses */
+	uint8_t protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	uint16_t listen_port;
+	uint16_t target_port;
+	uint8_t listen[16]; /* one of the host's addresses; zeros: every one */
+	uint8_t target[16]; /* the VM's */
+};
+static_assert(sizeof(struct verb_forward) == 38, "records of one size without padding");
+
 struct verb_request {
 	uint32_t magic;
 	uint32_t verb;
@@ -144,6 +166,7 @@ struct verb_request {
 		struct verb_delete_tap delete_tap;
 		struct verb_force_buffers force_buffers;
 		struct verb_open_vhost open_vhost;
+		struct verb_apply_forwards apply_forwards;
 		uint8_t bytes[244];
 	};
 };

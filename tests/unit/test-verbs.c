@@ -16,6 +16,7 @@
 #include "base/linger.h"
 #include "priv/dispatch.h"
 #include "priv/foreign.h"
+#include "priv/forwards.h"
 #include "priv/nat.h"
 #include "priv/sockets.h"
 #include "priv/vhost.h"
@@ -92,6 +93,13 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 		(struct bridge_facts){.subnet = {{htonl(0xc0a84000)}, 24}, .gateway_offset = 1};
 	assert_int_equal(text_copy(ret_facts->network, NETWORK_NAME_SIZE, network), 0);
 	return fake_answer("g", network, outcome);
+}
+
+int forwards_apply(struct links *links, int file, const struct verb_apply_forwards *call,
+	struct verb_outcome *outcome)
+{
+	assert_true(file >= 0 && call->count <= VERB_FORWARDS_MAX);
+	return fake_answer("f", NULL, outcome);
 }
 
 int nat_apply(struct links *links, struct verb_outcome *outcome)
@@ -473,6 +481,23 @@ static void buffers_are_forced_for_one_or_two(void **state)
 	}
 }
 
+static void forwards_come_in_one_file_and_are_few(void **state)
+{
+	struct verb_request request = request_of(VERB_APPLY_FORWARDS);
+	struct fd_list fds;
+
+	assert_refused(&request, -EINVAL);
+	for (size_t count = 1; count <= 2; count++) {
+		fill_fds(&fds, count);
+		request.apply_forwards.count = VERB_FORWARDS_MAX + (count == 1);
+		assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 0).result, -EINVAL);
+		assert_int_equal(fake.calls, 0);
+	}
+	fill_fds(&fds, 1);
+	assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 0).result, 0);
+	assert_int_equal(fake.calls, 1);
+}
+
 static void nft_events_come_as_one_fd(void **state)
 {
 	struct verb_request request = request_of(VERB_OPEN_NFT_EVENTS);
@@ -629,6 +654,7 @@ int main(void)
 		cmocka_unit_test_setup(dnsmasq_serves_what_the_kernel_knows, forget_fakes),
 		cmocka_unit_test_setup(fds_are_taken_only_where_they_belong, forget_fakes),
 		cmocka_unit_test_setup(buffers_are_forced_for_one_or_two, forget_fakes),
+		cmocka_unit_test_setup(forwards_come_in_one_file_and_are_few, forget_fakes),
 		cmocka_unit_test_setup(nft_events_come_as_one_fd, forget_fakes),
 		cmocka_unit_test_setup(vhost_is_opened_one_to_eight_times, forget_fakes),
 		cmocka_unit_test_setup(requests_are_answered_over_a_socket, forget_fakes),
