@@ -136,8 +136,15 @@ int text_to_mac(const char *text, struct mac *ret_mac)
 
 void mac_to_text(struct mac mac, char *text)
 {
-	snprintf(text, MAC_TEXT_SIZE, "%02x:%02x:%02x:%02x:%02x:%02x", mac.bytes[0], mac.bytes[1],
-		mac.bytes[2], mac.bytes[3], mac.bytes[4], mac.bytes[5]);
+	static const char digits[] = "0123456789abcdef";
+
+	/* By hand: a network's hosts and reservations are hundreds, written for each interface. */
+	for (size_t i = 0; i < sizeof(mac.bytes); i++) {
+		*text++ = digits[mac.bytes[i] >> 4];
+		*text++ = digits[mac.bytes[i] & 15];
+		*text++ = ':';
+	}
+	text[-1] = '\0';
 }
 
 bool mac_is_unicast(struct mac mac)

@@ -20,22 +20,28 @@ static int write_all(int fd, const char *bytes, size_t size)
 	return 0;
 }
 
-static int write_new_file(
-	int directory, const char *name, const char *bytes, size_t size, unsigned int mode)
+struct content {
+	const char *bytes;
+	size_t size;
+	unsigned int mode;
+	bool survives_power_cut;
+};
+
+static int write_new_file(int directory, const char *name, const struct content *content)
 {
-	cleanup_fd int fd =
-		openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	cleanup_fd int fd = openat(directory, name,
+		O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, content->mode);
 	int error;
 
 	if (fd < 0)
 		return -errno;
 	/* The mode that was asked for, whatever the umask. */
-	if (fchmod(fd, mode) < 0)
+	if (fchmod(fd, content->mode) < 0)
 		return -errno;
-	error = write_all(fd, bytes, size);
+	error = write_all(fd, content->bytes, content->size);
 	if (error)
 		return error;
-	return fsync(fd) < 0 ? -errno : 0;
+	return content->survives_power_cut && fsync(fd) < 0 ? -errno : 0;
 }
 
 static int join_name(char joined[DURABLE_NAME_SIZE], const char *name, const char *suffix)
@@ -45,8 +51,7 @@ static int join_name(char joined[DURABLE_NAME_SIZE], const char *name, const cha
 	return length < DURABLE_NAME_SIZE ? 0 : -ENAMETOOLONG;
 }
 
-int durable_write(
-	int directory, const char *name, const char *bytes, size_t size, unsigned int mode)
+static int replace(int directory, const char *name, const struct content *content)
 {
 	char unfinished[DURABLE_NAME_SIZE];
 	int error = join_name(unfinished, name, DURABLE_UNFINISHED);
@@ -54,23 +59,47 @@ int durable_write(
 	if (error)
 		return error;
 	unlinkat(directory, unfinished, 0);
-	error = write_new_file(directory, unfinished, bytes, size, mode);
+	error = write_new_file(directory, unfinished, content);
 	if (!error && renameat(directory, unfinished, directory, name) < 0)
 		error = -errno;
 	if (error) {
 		unlinkat(directory, unfinished, 0);
 		return error;
 	}
-	return fsync(directory) < 0 ? -errno : 0;
+	return content->survives_power_cut && fsync(directory) < 0 ? -errno : 0;
 }
 
-int durable_write_json(int directory, const char *name, const json_t *value)
+int durable_write(
+	int directory, const char *name, const char *bytes, size_t size, unsigned int mode)
+{
+	return replace(directory, name, &(struct content){bytes, size, mode, true});
+}
+
+int durable_replace(
+	int directory, const char *name, const char *bytes, size_t size, unsigned int mode)
+{
+	return replace(directory, name, &(struct content){bytes, size, mode, false});
+}
+
+static int replace_json(
+	int directory, const char *name, const json_t *value, bool survives_power_cut)
 {
 	cleanup_free char *text = json_dumps(value, JSON_COMPACT);
 
 	if (!text)
 		return -ENOMEM;
-	return durable_write(directory, name, text, strlen(text), 0600);
+	return replace(
+		directory, name, &(struct content){text, strlen(text), 0600, survives_power_cut});
+}
+
+int durable_write_json(int directory, const char *name, const json_t *value)
+{
+	return replace_json(directory, name, value, true);
+}
+
+int durable_replace_json(int directory, const char *name, const json_t *value)
+{
+	return replace_json(directory, name, value, false);
 }
 
 int durable_read_json(int directory, const char *name, json_t **ret_value)
@@ -107,4 +136,9 @@ int durable_remove(int directory, const char *name)
 	if (unlinkat(directory, name, 0) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	return fsync(directory) < 0 ? -errno : 0;
+}
+
+int durable_drop(int directory, const char *name)
+{
+	return unlinkat(directory, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }

@@ -1,5 +1,5 @@
 /*
- * Files that are whole and on the disk, or not there at all.
+ * Files that are whole, or not there at all.
  */
 #pragma once
 
@@ -24,6 +24,14 @@ int durable_write(
 int durable_write_json(int directory, const char *name, const json_t *value);
 
 /*
+ * The same two without fsync: whole, or the old one, also after a crash of the program, but perhaps
+ * neither after a power cut. For what describes objects that a power cut ends.
+ */
+int durable_replace(
+	int directory, const char *name, const char *bytes, size_t size, unsigned int mode);
+int durable_replace_json(int directory, const char *name, const json_t *value);
+
+/*
  * The JSON object in the file: a new reference. -ENOENT when there is none; -EBADMSG when it is not
  * a regular file with a JSON object.
  */
@@ -34,3 +42,6 @@ int durable_set_aside(int directory, const char *name);
 
 /* Removes the file for good; not being there is no error. */
 int durable_remove(int directory, const char *name);
+
+/* The same without fsync: after a power cut it may be there again. */
+int durable_drop(int directory, const char *name);

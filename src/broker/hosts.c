@@ -8,42 +8,112 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Interfaces are listed newest first: a later match is an older one. */
-static bool has_older_namesake(const struct interface *interface)
+/* A live interface with a hostname. */
+struct named {
+	const struct interface *interface;
+	size_t position; /* in the network's list: newest first */
+};
+
+/* Those whose hostname it is, by MAC. */
+struct names {
+	struct named *list;
+	size_t count;
+};
+
+/* The oldest of a name first. */
+static int compare_hostnames(const void *left, const void *right)
 {
-	for (const struct interface *older = interface->next; older; older = older->next)
-		if (strcasecmp(older->record.hostname, interface->record.hostname) == 0)
-			return true;
-	return false;
+	const struct named *a = left, *b = right;
+	int order = strcasecmp(a->interface->record.hostname, b->interface->record.hostname);
+
+	return order ? order : (a->position < b->position) - (a->position > b->position);
 }
 
-static const char *find_hostname(const struct network *network, struct mac mac)
+static int compare_macs(const void *left, const void *right)
 {
+	const struct named *a = left, *b = right;
+
+	return memcmp(&a->interface->record.mac, &b->interface->record.mac, sizeof(struct mac));
+}
+
+static int compare_mac_with(const void *key, const void *entry)
+{
+	const struct named *named = entry;
+
+	return memcmp(key, &named->interface->record.mac, sizeof(struct mac));
+}
+
+static void list_named(const struct network *network, struct names *names)
+{
+	size_t position = 0;
+
+	for (const struct interface *interface = network->interfaces; interface;
+		interface = interface->next, position++)
+		if (*interface->record.hostname)
+			names->list[names->count++] = (struct named){interface, position};
+}
+
+/* Each name's oldest holder stays. */
+static void drop_namesakes(struct names *names)
+{
+	size_t kept = 0;
+
+	qsort(names->list, names->count, sizeof(*names->list), compare_hostnames);
+	for (size_t i = 0; i < names->count; i++)
+		if (i == 0 || strcasecmp(names->list[i].interface->record.hostname,
+				      names->list[kept - 1].interface->record.hostname) != 0)
+			names->list[kept++] = names->list[i];
+	names->count = kept;
+}
+
+/* names->list is to be freed. */
+static int collect_names(const struct network *network, struct names *ret_names)
+{
+	struct names names = {.count = 0};
+	size_t interfaces_count = 0;
+
 	for (const struct interface *interface = network->interfaces; interface;
 		interface = interface->next)
-		if (memcmp(&interface->record.mac, &mac, sizeof(mac)) == 0)
-			return *interface->record.hostname && !has_older_namesake(interface)
-				       ? interface->record.hostname
-				       : NULL;
-	return NULL;
+		interfaces_count++;
+	names.list = calloc(interfaces_count + 1, sizeof(*names.list));
+	if (!names.list)
+		return -ENOMEM;
+	list_named(network, &names);
+	drop_namesakes(&names);
+	qsort(names.list, names.count, sizeof(*names.list), compare_macs);
+	*ret_names = names;
+	return 0;
 }
 
-static void write_line(FILE *stream, const struct network *network, const struct reservation *entry)
+static const char *find_hostname(const struct names *names, struct mac mac)
 {
-	struct in_addr address = ipv4_subnet_host(network->link.subnet, entry->offset);
-	const char *hostname = find_hostname(network, entry->mac);
+	const struct named *named =
+		bsearch(&mac, names->list, names->count, sizeof(*names->list), compare_mac_with);
+
+	return named ? named->interface->record.hostname : NULL;
+}
+
+struct text {
+	FILE *stream;
+	const struct network *network;
+	const char *domain;
+	struct names names;
+};
+
+static void write_line(const struct text *text, const struct reservation *entry)
+{
+	struct in_addr address = ipv4_subnet_host(text->network->link.subnet, entry->offset);
+	const char *hostname = find_hostname(&text->names, entry->mac);
 	char address_text[INET_ADDRSTRLEN];
-	char domain[NETWORK_DOMAIN_SIZE];
 	char mac_text[MAC_TEXT_SIZE];
 
 	mac_to_text(entry->mac, mac_text);
 	inet_ntop(AF_INET, &address, address_text, sizeof(address_text));
-	network_get_domain(network, domain);
-	fprintf(stream, "%s,%s", mac_text, address_text);
+	fprintf(text->stream, "%s,%s", mac_text, address_text);
 	/* With its domain: a bare "ignore", "infinite" or "1h" is not a name to dnsmasq. */
 	if (hostname)
-		fprintf(stream, ",%s.%s", hostname, domain);
-	fputc('\n', stream);
+		fprintf(text->stream, ",%s.%s", hostname, text->domain);
+	fputc('\n', text->stream);
 }
 
 static int compare_offsets(const void *left, const void *right)
@@ -66,19 +136,33 @@ static struct reservation *sort_reservations(const struct reservations *reservat
 	return sorted;
 }
 
-char *hosts_make_text(const struct network *network)
+static int write_text(const struct network *network, FILE *stream)
 {
 	const struct reservations *reservations = &network->memory.reservations;
 	cleanup_free struct reservation *sorted = sort_reservations(reservations);
+	char domain[NETWORK_DOMAIN_SIZE];
+	struct text text = {.stream = stream, .network = network, .domain = domain};
+
+	if (!sorted || collect_names(network, &text.names) < 0)
+		return -ENOMEM;
+	network_get_domain(network, domain);
+	for (size_t i = 0; i < reservations->count; i++)
+		write_line(&text, &sorted[i]);
+	free(text.names.list);
+	return 0;
+}
+
+char *hosts_make_text(const struct network *network)
+{
 	char *text = NULL;
 	size_t size;
-	FILE *stream = sorted ? open_memstream(&text, &size) : NULL;
+	FILE *stream = open_memstream(&text, &size);
+	int error;
 
 	if (!stream)
 		return NULL;
-	for (size_t i = 0; i < reservations->count; i++)
-		write_line(stream, network, &sorted[i]);
-	if (fclose(stream) != 0) {
+	error = write_text(network, stream);
+	if (fclose(stream) != 0 || error) {
 		free(text);
 		return NULL;
 	}

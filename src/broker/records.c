@@ -173,6 +173,14 @@ static int write_object(int directory, struct file_name name, json_t *stolen)
 	return object ? durable_write_json(directory, name.text, object) : -ENOMEM;
 }
 
+/* Of what is running, and ends with a power cut. */
+static int write_runtime_object(int directory, struct file_name name, json_t *stolen)
+{
+	cleanup_json json_t *object = stolen;
+
+	return object ? durable_replace_json(directory, name.text, object) : -ENOMEM;
+}
+
 static int read_object(int directory, struct file_name name, json_t **ret_object)
 {
 	int error = durable_read_json(directory, name.text, ret_object);
@@ -256,7 +264,7 @@ int records_load_memory(
 int records_save_network(
 	struct records *records, const char *network, const struct network_record *record)
 {
-	return write_object(records->runtime_networks, network_file(network, ".json"),
+	return write_runtime_object(records->runtime_networks, network_file(network, ".json"),
 		json_pack("{s:o, s:o, s:I}", "subnet", make_subnet(record->subnet), "settings",
 			network_settings_encode(&record->settings), "uid",
 			(json_int_t)record->uid));
@@ -283,8 +291,8 @@ int records_load_network(
 int records_remove_network(struct records *records, const char *network)
 {
 	int hosts_error =
-		durable_remove(records->runtime_networks, network_file(network, ".hosts").text);
-	int error = durable_remove(records->runtime_networks, network_file(network, ".json").text);
+		durable_drop(records->runtime_networks, network_file(network, ".hosts").text);
+	int error = durable_drop(records->runtime_networks, network_file(network, ".json").text);
 
 	return error ? error : hosts_error;
 }
@@ -292,7 +300,7 @@ int records_remove_network(struct records *records, const char *network)
 int records_save_interface(
 	struct records *records, uint32_t number, const struct interface_record *record)
 {
-	return write_object(records->runtime_interfaces, interface_file(number),
+	return write_runtime_object(records->runtime_interfaces, interface_file(number),
 		json_pack("{s:s, s:I, s:o, s:o, s:o, s:s, s:I}", "network", record->network, "uid",
 			(json_int_t)record->uid, "mac", make_mac(record->mac), "interfaceId",
 			make_uuid(record->interface_id), "address", make_address(record->address),
@@ -332,13 +340,13 @@ int records_load_interface(
 
 int records_remove_interface(struct records *records, uint32_t number)
 {
-	return durable_remove(records->runtime_interfaces, interface_file(number).text);
+	return durable_drop(records->runtime_interfaces, interface_file(number).text);
 }
 
 int records_save_hosts(struct records *records, const char *network, const char *text)
 {
-	return durable_write(records->runtime_networks, network_file(network, ".hosts").text, text,
-		strlen(text), 0600);
+	return durable_replace(records->runtime_networks, network_file(network, ".hosts").text,
+		text, strlen(text), 0600);
 }
 
 /* Splits "NAME.SUFFIX"; false when the suffix is another. */
@@ -389,14 +397,14 @@ static int sweep_network_file(void *context, const char *file)
 	int error;
 
 	if (split_file_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
-		return durable_remove(sweep->records->runtime_networks, file);
+		return durable_drop(sweep->records->runtime_networks, file);
 	if (split_file_name(file, ".hosts", stem, sizeof(stem)) &&
 		!sweep->keep_network(sweep->context, stem))
-		return durable_remove(sweep->records->runtime_networks, file);
+		return durable_drop(sweep->records->runtime_networks, file);
 	if (!split_file_name(file, ".json", stem, sizeof(stem)) ||
 		sweep->keep_network(sweep->context, stem))
 		return 0;
-	error = durable_remove(sweep->records->runtime_networks, file);
+	error = durable_drop(sweep->records->runtime_networks, file);
 	return error ? error : 1;
 }
 
@@ -417,14 +425,14 @@ static int sweep_interface_file(void *context, const char *file)
 	int error;
 
 	if (split_file_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
-		return durable_remove(sweep->records->runtime_interfaces, file);
+		return durable_drop(sweep->records->runtime_interfaces, file);
 	if (!split_file_name(file, ".json", stem, sizeof(stem)))
 		return 0;
 	number = (uint32_t)strtoul(stem, &end, 16);
 	if (strlen(stem) == INTERFACE_DIGITS && !*end &&
 		sweep->keep_interface(sweep->context, number))
 		return 0;
-	error = durable_remove(sweep->records->runtime_interfaces, file);
+	error = durable_drop(sweep->records->runtime_interfaces, file);
 	return error ? error : 1;
 }
 

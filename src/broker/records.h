@@ -6,8 +6,9 @@
  *     RUNTIME/networks/NAME.hosts       its reservations in dnsmasq's words
  *     RUNTIME/interfaces/NUMBER.json    a live interface
  *
- * A record is written whole or not at all and is on the disk when the call returns; it is written
- * before the kernel object it describes, and removed after that has gone.
+ * A record is written whole or not at all; it is written before the kernel object it describes, and
+ * removed after that has gone. One below STATE is on the disk when the call returns. One below
+ * RUNTIME outlives a crash of the broker, and a power cut as little as what it describes.
  */
 #pragma once
 
