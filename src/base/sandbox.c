@@ -28,10 +28,18 @@ int sandbox_become_user(uid_t uid, gid_t gid, const char *user_name)
 
 int sandbox_drop_capabilities(void)
 {
+	bool may_bound;
+
+	if (capng_get_caps_process() < 0)
+		return -EPERM;
+	/* A service manager that has taken them all has taken capset(2), too. */
+	if (capng_have_capabilities(CAPNG_SELECT_ALL) == CAPNG_NONE)
+		return 0;
+	/* Without that an ordinary user's bounding set is left as it was. */
+	may_bound = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	capng_clear(CAPNG_SELECT_ALL);
-	/* The bounding set needs CAP_SETPCAP; without it an ordinary user's set is left as it was.
-	 */
-	capng_apply(CAPNG_SELECT_BOUNDS);
+	if (may_bound)
+		capng_apply(CAPNG_SELECT_BOUNDS);
 	if (capng_apply(CAPNG_SELECT_CAPS) != 0)
 		return -EPERM;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)

@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -154,4 +156,22 @@ int spawn_find_own_directory(char *directory, size_t size)
 		return -ENOENT;
 	*slash = '\0';
 	return 0;
+}
+
+bool spawn_own_program_was_replaced(void)
+{
+	static const char suffix[] = " (deleted)"; /* what the kernel adds, proc(5) */
+	char path[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	struct stat running, installed;
+	char *found;
+
+	if (length < 0)
+		return false;
+	path[length] = '\0';
+	found = strstr(path, suffix);
+	if (found && strcmp(found, suffix) == 0)
+		*found = '\0';
+	return stat("/proc/self/exe", &running) == 0 && stat(path, &installed) == 0 &&
+	       (running.st_dev != installed.st_dev || running.st_ino != installed.st_ino);
 }

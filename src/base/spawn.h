@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -40,3 +41,9 @@ int spawn(const struct spawn_options *options, pid_t *ret_pid, int *ret_pidfd);
  * negative errno of readlink(2).
  */
 int spawn_find_own_directory(char *directory, size_t size);
+
+/*
+ * True when another file is at the place the running program was started from: a newer build was
+ * installed over it. False when nothing is there.
+ */
+bool spawn_own_program_was_replaced(void);

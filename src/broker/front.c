@@ -7,9 +7,13 @@
 #include "broker/server.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
 
 struct front {
 	sd_event *event;
@@ -18,6 +22,7 @@ struct front {
 	struct records *records;
 	struct registry registry;
 	struct server *server;
+	const struct front_options *options;
 };
 
 /*
@@ -143,6 +148,22 @@ static int load_config(struct front *front, const struct front_options *options)
 	return 0;
 }
 
+/*
+ * The one place where the configuration is read again. What it says of networks is not taken over
+ * before the broker's next start.
+ */
+static void reload_config(struct front *front)
+{
+	struct config *config = malloc(sizeof(*config));
+
+	if (!config)
+		return;
+	config_load(config, front->options->config_directory);
+	report_config(config);
+	log_info("main", "the configuration was read again");
+	free(config);
+}
+
 static int open_records(struct front *front, const struct front_options *options)
 {
 	int error =
@@ -156,14 +177,48 @@ static int open_records(struct front *front, const struct front_options *options
 	return error;
 }
 
-static int handle_signal(
+/* By hand priv speaks for both. */
+__attribute__((format(printf, 2, 3))) static void tell_manager(
+	const struct front *front, const char *format, ...)
+{
+	va_list arguments;
+	char text[128];
+
+	if (!front->options->is_unit)
+		return;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	(void)sd_notify(0, text);
+}
+
+static int handle_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	struct front *front = userdata;
+
+	tell_manager(front, "STOPPING=1");
+	log_info("main", "ended by signal %u; networks in use stay", info->ssi_signo);
+	registry_stop(&front->registry);
+	return sd_event_exit(front->event, 0);
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static int handle_reload(
 	sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
 	struct front *front = userdata;
 
-	log_info("main", "ended by signal %u; networks in use stay", info->ssi_signo);
-	registry_stop(&front->registry);
-	return sd_event_exit(front->event, 0);
+	tell_manager(front, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_us());
+	reload_config(front);
+	tell_manager(front, "READY=1");
+	return 0;
 }
 
 static int watch_signals(struct front *front)
@@ -174,11 +229,14 @@ static int watch_signals(struct front *front)
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
 	if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
 		return -errno;
-	error = sd_event_add_signal(front->event, NULL, SIGTERM, handle_signal, front);
+	error = sd_event_add_signal(front->event, NULL, SIGTERM, handle_stop, front);
 	if (error >= 0)
-		error = sd_event_add_signal(front->event, NULL, SIGINT, handle_signal, front);
+		error = sd_event_add_signal(front->event, NULL, SIGINT, handle_stop, front);
+	if (error >= 0)
+		error = sd_event_add_signal(front->event, NULL, SIGHUP, handle_reload, front);
 	return error < 0 ? error : 0;
 }
 
@@ -189,8 +247,10 @@ static int open_platform(struct front *front, const struct front_options *option
 	if (error >= 0)
 		error = watch_signals(front);
 	if (error >= 0)
-		error = platform_open(
-			front->event, options->instance, FRONT_VERBS, &front->platform);
+		error = sd_event_set_watchdog(front->event, true);
+	if (error >= 0)
+		error = platform_open(front->event, options->is_unit ? NULL : &options->instance,
+			options->verbs, &front->platform);
 	if (error < 0)
 		log_error("main", "the broker's privileged part could not be reached: %s",
 			strerror(-error));
@@ -218,7 +278,7 @@ static int open_registry(struct front *front, const struct front_options *option
 		.platform = front->platform,
 		.records = front->records,
 		.config = front->config,
-		.instance = options->instance,
+		.instance = platform_instance(front->platform),
 		.idle_timeout_ms = (uint64_t)options->idle_timeout_s * 1000,
 	};
 	error = registry_init(&front->registry);
@@ -234,7 +294,7 @@ static int open_server(struct front *front, const struct front_options *options)
 	struct server_options server_options = {
 		.event = front->event,
 		.registry = &front->registry,
-		.listen_fd = FRONT_LISTEN,
+		.listen_fd = options->listen_fd,
 		.exit_when_idle = options->exit_when_idle,
 		.idle_timeout_ms = (uint64_t)options->idle_timeout_s * 1000,
 	};
@@ -273,6 +333,7 @@ static int run(struct front *front, const struct front_options *options)
 	if (error)
 		return error;
 	log_debug("main", "serves");
+	tell_manager(front, "READY=1");
 	error = sd_event_loop(front->event);
 	if (error == -ENOTCONN)
 		log_error("main", "ended: the broker's privileged part is gone");
@@ -281,7 +342,7 @@ static int run(struct front *front, const struct front_options *options)
 
 int front_run(const struct front_options *options)
 {
-	struct front front = {.event = NULL};
+	struct front front = {.options = options};
 	int error;
 
 	raise_fd_limit();

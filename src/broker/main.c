@@ -1,6 +1,6 @@
 /*
- * vmnet-broker: gives networks to VMs. Started by hand or by systemd it becomes priv, which starts
- * the same program again as the front.
+ * vmnet-broker: gives networks to VMs. Started by hand it becomes priv, which starts the same
+ * program again as the front; systemd starts each of the two by itself.
  */
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -10,6 +10,7 @@
 #include "broker/setup.h"
 #include "priv/priv.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -21,8 +22,11 @@
 #define FRONT_ARGUMENTS    10
 
 enum role {
-	ROLE_PRIV,
-	ROLE_FRONT,
+	ROLE_WHOLE,      /* priv, which starts the front */
+	ROLE_FRONT,      /* started by priv */
+	ROLE_FRONT_UNIT, /* a service of its own; priv is another */
+	ROLE_PRIV_UNIT,
+	ROLE_COUNT,
 };
 
 struct arguments {
@@ -116,16 +120,24 @@ static int parse_version(void *context, const char *argument, char *error)
 	return 0;
 }
 
+static const char *const role_names[] = {
+	[ROLE_FRONT] = "front",
+	[ROLE_FRONT_UNIT] = "front-unit",
+	[ROLE_PRIV_UNIT] = "priv-unit",
+};
+static_assert(array_length(role_names) == ROLE_COUNT, "every role but the default has a name");
+
 static int parse_role(void *context, const char *argument, char *error)
 {
 	struct arguments *arguments = context;
 
-	if (strcmp(argument, "front") != 0) {
-		snprintf(error, OPTIONS_ERROR_SIZE, "front is the only one");
-		return -EINVAL;
-	}
-	arguments->role = ROLE_FRONT;
-	return 0;
+	for (size_t i = 0; i < ROLE_COUNT; i++)
+		if (role_names[i] && strcmp(argument, role_names[i]) == 0) {
+			arguments->role = (enum role)i;
+			return 0;
+		}
+	snprintf(error, OPTIONS_ERROR_SIZE, "front, front-unit or priv-unit");
+	return -EINVAL;
 }
 
 static int parse_instance(void *context, const char *argument, char *error)
@@ -148,25 +160,46 @@ static const struct option_entry option_table[] = {
 	{"verbose", 'v', NULL, "show debug lines", parse_verbose},
 	{"help", 'h', NULL, "show this help", parse_help},
 	{"version", 0, NULL, "show version and commit", parse_version},
-	/* How priv starts the front. */
+	/* How priv starts the front, and systemd each. */
 	{"role", 0, "ROLE", NULL, parse_role},
 	{"instance", 0, "NUMBER", NULL, parse_instance},
 };
 
-static int run_front(const struct arguments *arguments)
+static int run_front_with(const struct arguments *arguments, int verbs, int listen_fd, bool is_unit)
 {
 	struct front_options options = {
 		.config_directory = arguments->config_directory,
 		.runtime_directory = arguments->runtime_directory,
 		.state_directory = arguments->state_directory,
+		.verbs = verbs,
+		.listen_fd = listen_fd,
+		.is_unit = is_unit,
 		.instance = arguments->instance,
 		.idle_timeout_s = arguments->idle_timeout_s,
 		.exit_when_idle = arguments->exit_when_idle,
 	};
 
+	return front_run(&options);
+}
+
+static int run_front(const struct arguments *arguments)
+{
 	/* It was started through /proc/self/exe, and ps would call it "exe". */
 	prctl(PR_SET_NAME, "vmnet-broker");
-	return front_run(&options);
+	return run_front_with(arguments, FRONT_VERBS, FRONT_LISTEN, false);
+}
+
+static int run_front_unit(const struct arguments *arguments)
+{
+	char error[SETUP_ERROR_SIZE] = "";
+	int verbs, listen_fd;
+	int result = setup_front_unit(arguments->runtime_directory, &verbs, &listen_fd, error);
+
+	if (result) {
+		log_error("main", "%s", error);
+		return result;
+	}
+	return run_front_with(arguments, verbs, listen_fd, true);
 }
 
 /* The front's command line; texts is where the made ones live. */
@@ -215,11 +248,13 @@ static int run_priv_with(const struct arguments *arguments, const struct setup *
 		.front_uid = setup->uid,
 		.front_gid = setup->gid,
 		.front_user_name = setup->user_name,
-		.front_arguments = command.arguments,
 		.listen_fd = setup->listen_fd,
 	};
 
-	make_front_command(&command, arguments, setup->instance);
+	if (arguments->role == ROLE_WHOLE) {
+		make_front_command(&command, arguments, setup->instance);
+		options.front_arguments = command.arguments;
+	}
 	return priv_run(&options);
 }
 
@@ -255,7 +290,9 @@ static int run_priv(const struct arguments *arguments)
 	setup_init(&setup);
 	result = block_stop_signals();
 	if (!result)
-		result = setup_prepare(&setup, &options, error);
+		result = arguments->role == ROLE_WHOLE
+				 ? setup_prepare(&setup, &options, error)
+				 : setup_prepare_unit(&setup, &options, error);
 	if (result)
 		log_error("main", "%s", *error ? error : strerror(-result));
 	else
@@ -276,6 +313,14 @@ static int check_config(const struct arguments *arguments)
 		arguments->config_directory);
 	return -ENOENT;
 }
+
+static int (*const run_role[])(const struct arguments *arguments) = {
+	[ROLE_WHOLE] = run_priv,
+	[ROLE_FRONT] = run_front,
+	[ROLE_FRONT_UNIT] = run_front_unit,
+	[ROLE_PRIV_UNIT] = run_priv,
+};
+static_assert(array_length(run_role) == ROLE_COUNT, "every role is run");
 
 /* What was not said follows from what was. */
 static void fill_defaults(struct arguments *arguments)
@@ -320,10 +365,9 @@ int main(int argc, char **argv)
 			argv[first]);
 		return 1;
 	}
-	if (arguments.role == ROLE_PRIV && check_config(&arguments) < 0)
+	if (arguments.role == ROLE_WHOLE && check_config(&arguments) < 0)
 		return 1;
 	log_set_verbose(arguments.verbose);
 	fill_defaults(&arguments);
-	result = arguments.role == ROLE_FRONT ? run_front(&arguments) : run_priv(&arguments);
-	return result < 0 ? 1 : 0;
+	return run_role[arguments.role](&arguments) < 0 ? 1 : 0;
 }

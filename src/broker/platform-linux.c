@@ -413,7 +413,24 @@ void platform_close(struct platform *platform)
 }
 DEFINE_CLEANUP(struct platform, platform_close)
 
-int platform_open(sd_event *event, uint32_t instance, int verbs, struct platform **ret_platform)
+uint32_t platform_instance(const struct platform *platform)
+{
+	return platform->instance;
+}
+
+static int ask_instance(struct platform *platform)
+{
+	struct verb_request request = {.verb = VERB_GET_INSTANCE};
+	struct verb_reply reply;
+	int error = linux_call(platform, &request, NULL, 0, &reply, NULL, NULL);
+
+	if (!error)
+		platform->instance = reply.value;
+	return error;
+}
+
+int platform_open(
+	sd_event *event, const uint32_t *instance, int verbs, struct platform **ret_platform)
 {
 	cleanup_with(platform_close) struct platform *platform = calloc(1, sizeof(*platform));
 	int error;
@@ -421,10 +438,13 @@ int platform_open(sd_event *event, uint32_t instance, int verbs, struct platform
 	if (!platform)
 		return -ENOMEM;
 	platform->event = sd_event_ref(event);
-	platform->instance = instance;
 	platform->verbs = verbs;
 	platform_set_events(platform, NULL, NULL);
 	error = watch_verbs(platform);
+	if (instance)
+		platform->instance = *instance;
+	else if (!error)
+		error = ask_instance(platform);
 	if (!error)
 		error = child_watch_new(platform, &platform->children);
 	if (!error)

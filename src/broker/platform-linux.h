@@ -9,8 +9,12 @@
 
 /*
  * verbs is the socket to priv. It stays open until the process ends: priv takes its end for the
- * front's death. The loop ends with -ENOTCONN when priv is gone. instance is that of our links.
- * Negative errno.
+ * front's death. The loop ends with -ENOTCONN when priv is gone. instance is that of our links;
+ * NULL: priv is asked for it. Negative errno.
  */
-int platform_open(sd_event *event, uint32_t instance, int verbs, struct platform **ret_platform);
+int platform_open(
+	sd_event *event, const uint32_t *instance, int verbs, struct platform **ret_platform);
 void platform_close(struct platform *platform);
+
+/* Whose links it works on. */
+uint32_t platform_instance(const struct platform *platform);

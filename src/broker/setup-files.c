@@ -59,7 +59,7 @@ static int fail_directory(char *error, int result, const char *path)
 		strerror(-result), result == -ENOENT ? " (the directory above it must exist)" : "");
 }
 
-int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error)
+int setup_open_runtime_directory(const char *path, int *ret_fd, char *error)
 {
 	cleanup_fd int fd = -1;
 	struct stat status;
@@ -74,6 +74,17 @@ int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd,
 			"runtime directory %s must belong to root and be writable by nobody else; "
 			"choose one of the broker's own",
 			path);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error)
+{
+	cleanup_fd int fd = -1;
+	int result = setup_open_runtime_directory(path, &fd, error);
+
+	if (result)
+		return result;
 	result = own_directory(fd, 0, 0, 0755);
 	if (!result)
 		result = make_private(fd, "networks", uid, gid);

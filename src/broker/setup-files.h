@@ -20,6 +20,9 @@ int setup_fail(char *error, int result, const char *format, ...)
  * root's and nobody else's to write in. */
 int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error);
 
+/* The same one, opened and checked and not changed. */
+int setup_open_runtime_directory(const char *path, int *ret_fd, char *error);
+
 /* The front's alone. One that exists must be the front's, or root's and empty but for what a
  * broker leaves there. */
 int setup_state_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error);

@@ -20,6 +20,8 @@
 #define LOCK_PATIENCE_MS 12000
 #define LOCK_POLL_MS     20
 #define LOCK_FILE        "lock"
+#define CLIENTS_SOCKET   "socket"
+#define FRONTS_SOCKET    "priv"
 
 void setup_init(struct setup *setup)
 {
@@ -68,16 +70,17 @@ static int find_group(const char *name, gid_t *ret_gid, char *error)
 	return 0;
 }
 
-static int make_path(const char *directory, struct sockaddr_un *ret_address, char *error)
+static int make_path(
+	const char *directory, const char *name, struct sockaddr_un *ret_address, char *error)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", directory);
+	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", directory, name);
 
 	if ((size_t)length >= sizeof(address.sun_path))
 		return setup_fail(error, -ENAMETOOLONG,
-			"the socket's path %s/socket has %d bytes, and %zu are possible; choose a "
+			"the socket's path %s/%s has %d bytes, and %zu are possible; choose a "
 			"shorter --runtime-dir",
-			directory, length, sizeof(address.sun_path) - 1);
+			directory, name, length, sizeof(address.sun_path) - 1);
 	*ret_address = address;
 	return 0;
 }
@@ -127,13 +130,13 @@ static int try_lock(struct setup *setup, int runtime)
  * serves will not.
  */
 static int take_lock(
-	struct setup *setup, int runtime, const struct sockaddr_un *address, char *error)
+	struct setup *setup, bool owns_socket, const struct sockaddr_un *address, char *error)
 {
 	int taken;
 
-	for (int waited_ms = 0; (taken = try_lock(setup, runtime)) == 0;
+	for (int waited_ms = 0; (taken = try_lock(setup, setup->runtime)) == 0;
 		waited_ms += LOCK_POLL_MS) {
-		if (is_served(address) || waited_ms >= LOCK_PATIENCE_MS)
+		if ((owns_socket && is_served(address)) || waited_ms >= LOCK_PATIENCE_MS)
 			return fail_served(error, address->sun_path);
 		poll(NULL, 0, LOCK_POLL_MS);
 	}
@@ -179,27 +182,39 @@ static int open_socket(
 }
 
 /* 1 when systemd passed the socket, 0 when not. */
-static int take_passed_socket(struct setup *setup, char *error)
+static int take_passed_socket(int type, int *ret_fd, char *error)
 {
 	int count = sd_listen_fds(1);
 
 	if (count == 0)
 		return 0;
-	if (count != 1 || sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0) <= 0)
+	if (count != 1 || sd_is_socket_unix(SD_LISTEN_FDS_START, type, 1, NULL, 0) <= 0)
 		return setup_fail(error, -EINVAL,
-			"%d sockets were passed; one listening AF_UNIX stream socket is needed",
-			count);
-	setup->listen_fd = SD_LISTEN_FDS_START;
+			"%d sockets were passed; one listening AF_UNIX %s socket is needed", count,
+			type == SOCK_STREAM ? "stream" : "seqpacket");
+	*ret_fd = SD_LISTEN_FDS_START;
 	return 1;
+}
+
+/* The same, where nothing goes without it. */
+static int demand_passed_socket(int type, int *ret_fd, char *error)
+{
+	int result = take_passed_socket(type, ret_fd, error);
+
+	if (result == 0)
+		return setup_fail(error, -EINVAL,
+			"no socket was passed: this part is started by the service manager; by "
+			"hand it is \"vmnet-broker\" without --role");
+	return result < 0 ? result : 0;
 }
 
 static int prepare_socket(
 	struct setup *setup, const struct sockaddr_un *address, gid_t gid, char *error)
 {
-	int result = take_lock(setup, setup->runtime, address, error);
+	int result = take_lock(setup, true, address, error);
 
 	if (!result)
-		result = take_passed_socket(setup, error);
+		result = take_passed_socket(SOCK_STREAM, &setup->listen_fd, error);
 	if (result == 0)
 		result = open_socket(setup, address, gid, error);
 	return result < 0 ? result : 0;
@@ -215,7 +230,7 @@ int setup_prepare(struct setup *setup, const struct setup_options *options, char
 	if (!result)
 		result = find_group(options->group_name, &gid, error);
 	if (!result)
-		result = make_path(options->runtime_directory, &address, error);
+		result = make_path(options->runtime_directory, CLIENTS_SOCKET, &address, error);
 	if (!result)
 		result = setup_runtime_directory(
 			options->runtime_directory, setup->uid, setup->gid, &setup->runtime, error);
@@ -227,4 +242,76 @@ int setup_prepare(struct setup *setup, const struct setup_options *options, char
 	if (!result)
 		result = setup_read_instance(state, &setup->instance, error);
 	return result;
+}
+
+/* Who may write there is not to be trusted with what root may read. */
+static int read_instance_as_front(struct setup *setup, const char *path, char *error)
+{
+	cleanup_fd int state = -1;
+	int result;
+
+	if (setegid(setup->gid) < 0 || seteuid(setup->uid) < 0)
+		return setup_fail(
+			error, -errno, "becoming user %s: %s", setup->user_name, strerror(errno));
+	state = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (state < 0)
+		result = setup_fail(error, -errno,
+			"state directory %s: %s; \"systemd-tmpfiles --create\" makes it", path,
+			strerror(errno));
+	else
+		result = setup_read_instance(state, &setup->instance, error);
+	if (seteuid(0) < 0 || setegid(0) < 0)
+		return setup_fail(error, -errno, "becoming root again: %s", strerror(errno));
+	return result;
+}
+
+static int prepare_fronts_socket(
+	struct setup *setup, const struct sockaddr_un *address, char *error)
+{
+	int result = take_lock(setup, false, address, error);
+
+	if (!result)
+		result = demand_passed_socket(SOCK_SEQPACKET, &setup->listen_fd, error);
+	if (!result && fcntl(setup->listen_fd, F_SETFL, O_NONBLOCK) < 0)
+		result = setup_fail(
+			error, -errno, "the socket that was passed: %s", strerror(errno));
+	return result;
+}
+
+int setup_prepare_unit(struct setup *setup, const struct setup_options *options, char *error)
+{
+	struct sockaddr_un address = {0};
+	int result = find_user(setup, options->user_name, error);
+
+	if (!result)
+		result = make_path(options->runtime_directory, FRONTS_SOCKET, &address, error);
+	if (!result)
+		result = setup_open_runtime_directory(
+			options->runtime_directory, &setup->runtime, error);
+	if (!result)
+		result = prepare_fronts_socket(setup, &address, error);
+	if (!result)
+		result = read_instance_as_front(setup, options->state_directory, error);
+	return result;
+}
+
+int setup_front_unit(const char *runtime_directory, int *ret_verbs, int *ret_listen_fd, char *error)
+{
+	cleanup_fd int verbs = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	cleanup_fd int listen_fd = -1;
+	struct sockaddr_un address;
+	int result = make_path(runtime_directory, FRONTS_SOCKET, &address, error);
+
+	if (!result)
+		result = demand_passed_socket(SOCK_STREAM, &listen_fd, error);
+	if (result)
+		return result;
+	if (verbs < 0 || connect(verbs, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return setup_fail(error, -errno,
+			"the broker's privileged part could not be reached at %s: %s; is "
+			"vmnet-broker-priv.socket started?",
+			address.sun_path, strerror(errno));
+	*ret_verbs = take_fd(&verbs);
+	*ret_listen_fd = take_fd(&listen_fd);
+	return 0;
 }

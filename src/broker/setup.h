@@ -37,5 +37,19 @@ void setup_init(struct setup *setup);
  */
 int setup_prepare(struct setup *setup, const struct setup_options *options, char *error);
 
+/*
+ * The same for priv as a unit of its own: the service manager has made the directories and passed
+ * the socket where fronts connect, which becomes listen_fd, non-blocking. Needs no more than the
+ * capability SETUID and SETGID: what belongs to the front's user is read as that user.
+ */
+int setup_prepare_unit(struct setup *setup, const struct setup_options *options, char *error);
+
+/*
+ * What the front as a unit of its own gets: the socket for clients, which the service manager has
+ * passed, and a connection to priv, made here. Both are the caller's. Errors as above.
+ */
+int setup_front_unit(
+	const char *runtime_directory, int *ret_verbs, int *ret_listen_fd, char *error);
+
 /* Removes the socket and closes the fds. */
 void setup_done(struct setup *setup);

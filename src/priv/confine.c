@@ -125,6 +125,8 @@ static int select_capabilities(
 
 static int trim_capabilities(void)
 {
+	bool may_bound = capng_get_caps_process() == 0 &&
+			 capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	int error;
 
 	capng_clear(CAPNG_SELECT_ALL);
@@ -132,7 +134,8 @@ static int trim_capabilities(void)
 		own_capabilities, array_length(own_capabilities));
 	if (error)
 		return error;
-	(void)capng_apply(CAPNG_SELECT_BOUNDS);
+	if (may_bound)
+		(void)capng_apply(CAPNG_SELECT_BOUNDS);
 	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
 		return -EPERM;
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)

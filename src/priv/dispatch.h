@@ -16,6 +16,7 @@
 struct priv_context {
 	struct links *links;
 	struct dnsmasq_table *dnsmasq;
+	uint32_t instance;
 };
 
 /* "create-bridge" and so on; "unknown" for numbers that are no verb. For the log. */

@@ -64,6 +64,25 @@ int front_start(const struct priv_options *options, struct front *ret_front)
 	return 0;
 }
 
+int front_accept(const struct priv_options *options, struct front *ret_front)
+{
+	cleanup_fd int fd = accept4(options->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred credentials;
+	socklen_t size = sizeof(credentials);
+	struct front front;
+
+	if (fd < 0)
+		return -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+		return -errno;
+	if (credentials.uid != options->front_uid)
+		return -EACCES;
+	front_init(&front);
+	front.verbs = take_fd(&fd);
+	*ret_front = front;
+	return 0;
+}
+
 void front_signal(const struct front *front, int number)
 {
 	if (front->pid > 0)

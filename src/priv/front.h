@@ -1,5 +1,6 @@
 /*
- * The front as priv's child, in by-hand mode: started, told to end, and its end noticed.
+ * The front: by hand priv's child, which is started, told to end, and whose end is noticed; as a
+ * unit of its own a connection that was accepted.
  */
 #pragma once
 
@@ -14,7 +15,7 @@
 
 /* A running front, or none: pid 0, fds -1. */
 struct front {
-	pid_t pid;
+	pid_t pid; /* 0 for one that connected: it is nobody's child here */
 	int pidfd;
 	int verbs; /* our end, non-blocking */
 };
@@ -25,7 +26,14 @@ void front_init(struct front *front);
 /* Starts one with a new pair of sockets. Negative errno, as spawn(). */
 int front_start(const struct priv_options *options, struct front *ret_front);
 
-/* Sends it a signal, if there is one. */
+/*
+ * Accepts one from the non-blocking listening socket of options. -EACCES: it runs as somebody else
+ * than the front's user, and has been closed; -EAGAIN: nobody waits; other negative errno of
+ * accept(2).
+ */
+int front_accept(const struct priv_options *options, struct front *ret_front);
+
+/* Sends it a signal, if it is a child. */
 void front_signal(const struct front *front, int number);
 
 /*

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/spawn.h"
 #include "priv/confine.h"
 #include "priv/dispatch.h"
 #include "priv/front.h"
@@ -24,10 +25,11 @@
 #define TIMER_ACCURACY_US    1000
 
 enum priv_state {
-	PRIV_SERVING,  /* a front runs; its death leads to waiting, its exit 0 to the end */
-	PRIV_SLOWED,   /* a front runs and asked too much: the timer leads back to serving */
-	PRIV_SILENT,   /* the front closed its verbs: it exits, or the timer ends it */
-	PRIV_WAITING,  /* no front; the timer starts one */
+	PRIV_SERVING,   /* a front runs; its death leads to waiting, its exit 0 to the end */
+	PRIV_SLOWED,    /* a front runs and asked too much: the timer leads back to serving */
+	PRIV_SILENT,    /* the front, a child, closed its verbs: it exits, or the timer ends it */
+	PRIV_WAITING,   /* no front; the timer starts one */
+	PRIV_LISTENING, /* no front; the next one to connect is served */
 	PRIV_STOPPING, /* the front was told to end; its verbs are served until it does or the timer
 			  fires */
 	PRIV_ENDED,    /* the loop is about to return */
@@ -44,8 +46,14 @@ struct priv {
 	uint64_t restart_delay_us; /* 0: the next one at once */
 	sd_event *event;
 	sd_event_source *verbs;
+	sd_event_source *listener; /* where fronts connect; NULL by hand */
 	sd_event_source *timer;
 };
+
+static bool starts_fronts(const struct priv *priv)
+{
+	return priv->options->front_arguments;
+}
 
 static void log_verb(const struct verb_reply *reply)
 {
@@ -78,6 +86,9 @@ static void enter(struct priv *priv, enum priv_state state, uint64_t delay_us)
 	priv->state = state;
 	if (priv->verbs)
 		(void)sd_event_source_set_enabled(priv->verbs, serves ? SD_EVENT_ON : SD_EVENT_OFF);
+	if (priv->listener)
+		(void)sd_event_source_set_enabled(
+			priv->listener, state == PRIV_LISTENING ? SD_EVENT_ON : SD_EVENT_OFF);
 	if (delay_us)
 		set_timer(priv, delay_us);
 	else
@@ -127,14 +138,34 @@ static bool is_paced(struct priv *priv)
 	return delay_us > 0;
 }
 
-/* A front that ends closes its verbs first; one that lives on without them may be up to something.
- */
+static void remove_front(struct priv *priv)
+{
+	priv->verbs = sd_event_source_disable_unref(priv->verbs);
+	front_done(&priv->front);
+}
+
+/* A front that ends closes its verbs first; a child that lives on without them may be up to
+ * something. */
 static void note_silence(struct priv *priv)
 {
-	if (priv->state == PRIV_STOPPING)
+	if (!starts_fronts(priv)) {
+		remove_front(priv);
+		enter(priv, PRIV_LISTENING, 0);
+	} else if (priv->state == PRIV_STOPPING)
 		(void)sd_event_source_set_enabled(priv->verbs, SD_EVENT_OFF);
 	else
 		enter(priv, PRIV_SILENT, STOP_PATIENCE_US);
+}
+
+/* A reply is lost, so that the front would wait for ever. */
+static void give_up_front(struct priv *priv)
+{
+	if (starts_fronts(priv)) {
+		(void)sd_event_source_set_enabled(priv->verbs, SD_EVENT_OFF);
+		front_signal(&priv->front, SIGKILL);
+	} else {
+		note_silence(priv);
+	}
 }
 
 static int on_verbs(sd_event_source *source, int fd, uint32_t revents, void *userdata)
@@ -152,10 +183,19 @@ static int on_verbs(sd_event_source *source, int fd, uint32_t revents, void *use
 	} else if (result == 0) {
 		note_silence(priv);
 	} else if (result != -EAGAIN) {
-		/* A reply is lost, so that the front would wait for ever. */
-		(void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
-		front_signal(&priv->front, SIGKILL);
+		give_up_front(priv);
 	}
+	return 0;
+}
+
+static int serve_front(struct priv *priv)
+{
+	int error = sd_event_add_io(
+		priv->event, &priv->verbs, priv->front.verbs, EPOLLIN, on_verbs, priv);
+
+	if (error < 0)
+		return error;
+	enter(priv, PRIV_SERVING, 0);
 	return 0;
 }
 
@@ -164,21 +204,11 @@ static int start_front(struct priv *priv)
 	int error = front_start(priv->options, &priv->front);
 
 	priv->started_us = now_us(priv);
-	if (error)
-		return error;
-	error = sd_event_add_io(
-		priv->event, &priv->verbs, priv->front.verbs, EPOLLIN, on_verbs, priv);
-	if (error < 0)
-		return error;
-	enter(priv, PRIV_SERVING, 0);
-	log_debug(TAG, "front is process %d", (int)priv->front.pid);
-	return 0;
-}
-
-static void remove_front(struct priv *priv)
-{
-	priv->verbs = sd_event_source_disable_unref(priv->verbs);
-	front_done(&priv->front);
+	if (!error)
+		error = serve_front(priv);
+	if (!error)
+		log_debug(TAG, "front is process %d", (int)priv->front.pid);
+	return error;
 }
 
 /* At once the first time, then doubling while fronts die young: a fault that comes back must not
@@ -246,11 +276,34 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *info
 	return 0;
 }
 
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+	struct priv *priv = userdata;
+	int error;
+
+	if (spawn_own_program_was_replaced()) {
+		log_info(TAG, "another build is installed: ending, so that it takes over");
+		end(priv, 0);
+		return 0;
+	}
+	error = front_accept(priv->options, &priv->front);
+	if (!error)
+		error = serve_front(priv);
+	if (error == -EACCES)
+		log_warn(TAG, "refused a connection: only user %u may ask for anything here",
+			(unsigned int)priv->options->front_uid);
+	else if (error < 0 && error != -EAGAIN)
+		log_error(TAG, "accepting the front failed: %s", strerror(-error));
+	if (error < 0)
+		remove_front(priv);
+	return 0;
+}
+
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
 	struct priv *priv = userdata;
 
-	if (priv->state == PRIV_WAITING) {
+	if (priv->state == PRIV_WAITING || !starts_fronts(priv)) {
 		end(priv, 0);
 	} else if (priv->state != PRIV_STOPPING && priv->state != PRIV_ENDED) {
 		(void)sd_notify(0, "STOPPING=1");
@@ -307,6 +360,8 @@ static int open_loop(struct priv *priv)
 			TIMER_ACCURACY_US, on_timer, priv);
 	if (error >= 0)
 		error = sd_event_source_set_enabled(priv->timer, SD_EVENT_OFF);
+	if (error >= 0)
+		error = sd_event_set_watchdog(priv->event, true);
 	return error < 0 ? error : 0;
 }
 
@@ -347,6 +402,7 @@ static int open_context(struct priv *priv)
 	};
 	int error = links_open(options->instance, &priv->context.links);
 
+	priv->context.instance = options->instance;
 	if (!error)
 		error = dnsmasq_table_new(&dnsmasq_options, &priv->context.dnsmasq);
 	if (!error)
@@ -361,8 +417,21 @@ static void close_context(struct priv *priv)
 	remove_front(priv);
 	dnsmasq_table_free(priv->context.dnsmasq);
 	links_close(priv->context.links);
+	sd_event_source_disable_unref(priv->listener);
 	sd_event_source_disable_unref(priv->timer);
 	sd_event_unref(priv->event);
+}
+
+static int listen_for_fronts(struct priv *priv)
+{
+	int error = sd_event_add_io(priv->event, &priv->listener, priv->options->listen_fd, EPOLLIN,
+		on_connection, priv);
+
+	if (error < 0)
+		return error;
+	enter(priv, PRIV_LISTENING, 0);
+	note_ready(priv);
+	return 0;
 }
 
 static int run_loop(struct priv *priv)
@@ -371,8 +440,8 @@ static int run_loop(struct priv *priv)
 
 	if (error)
 		return error;
-	error = start_front(priv);
-	if (error) {
+	error = starts_fronts(priv) ? start_front(priv) : listen_for_fronts(priv);
+	if (error < 0) {
 		log_error(TAG, "starting the front failed: %s", strerror(-error));
 		return error;
 	}

@@ -1,6 +1,6 @@
 /*
- * The broker's privileged part: the only code with CAP_NET_ADMIN. It holds no policy; it starts the
- * front, which does, and serves its verbs.
+ * The broker's privileged part: the only code with CAP_NET_ADMIN. It holds no policy; the front,
+ * which does, is started by it or by the service manager, and is served its verbs.
  */
 #pragma once
 
@@ -24,7 +24,8 @@ struct priv_options {
 	/*
 	 * The front's argv, NULL-terminated: the same program (/proc/self/exe) is started with it,
 	 * with the verbs' socket at fd 3 and listen_fd at fd 4, in the same environment, and a
-	 * second time when it dies.
+	 * second time when it dies. NULL: fronts are started by somebody else and connect to
+	 * listen_fd, a SOCK_SEQPACKET one; one at a time is served.
 	 */
 	char *const *front_arguments;
 	int listen_fd;
@@ -34,7 +35,12 @@ struct priv_options {
  * Gives up what it does not need, starts the front and serves it until the front exits with 0 or a
  * SIGTERM or SIGINT comes; that is passed on as SIGTERM, and the front has 10 s to take unused
  * networks away. Ends every dnsmasq and leaves the links. Sends READY=1 to the service manager with
- * the front's first verb. Blocks SIGTERM, SIGINT and SIGCHLD in the caller. Logs.
+ * the front's first verb, and what its watchdog asks for. Blocks SIGTERM, SIGINT and SIGCHLD in the
+ * caller. Logs.
+ *
+ * Where fronts connect it is ready at once, outlives each of them, and ends at once by SIGTERM or
+ * SIGINT, or with a front in the queue when another build of the program is at its place: the
+ * service manager then starts that one for it.
  *
  * Call it as root with the six capabilities of confine.h, single-threaded. Returns 0, or negative
  * errno when it cannot start (-EADDRINUSE: another broker runs in this network namespace) or the

@@ -199,6 +199,12 @@ static int run_apply_forwards(const struct verb_call *call)
 	return forwards_apply(call->context->links, call->fds->fds[0], wanted, call->outcome);
 }
 
+static int run_get_instance(const struct verb_call *call)
+{
+	call->outcome->value = call->context->instance;
+	return 0;
+}
+
 static const struct verb_entry verbs[] = {
 	[VERB_CREATE_BRIDGE] = {"create-bridge", 0, 0, run_create_bridge},
 	[VERB_DELETE_BRIDGE] = {"delete-bridge", 0, 0, run_delete_bridge},
@@ -213,6 +219,7 @@ static const struct verb_entry verbs[] = {
 	[VERB_OPEN_VHOST] = {"open-vhost", 0, 0, run_open_vhost},
 	[VERB_REPORT_FIREWALLS] = {"report-firewalls", 0, 0, run_report_firewalls},
 	[VERB_APPLY_FORWARDS] = {"apply-forwards", 1, 1, run_apply_forwards},
+	[VERB_GET_INSTANCE] = {"get-instance", 0, 0, run_get_instance},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");
 static_assert(VERB_QUEUES_MAX <= FD_PASS_MAX, "a TAP's queues fit into one reply");

@@ -74,6 +74,8 @@ enum verb {
 	 * array of struct verb_forward; removes it when there are none. Reply: how many have a
 	 * rule; one whose target is in none of our networks has none. */
 	VERB_APPLY_FORWARDS,
+	/* Reply: the instance, whose links these are. For a front that priv did not start. */
+	VERB_GET_INSTANCE,
 	VERB_COUNT,
 };
 

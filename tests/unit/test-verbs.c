@@ -158,6 +158,8 @@ static int forget_fakes(void **state)
 	return 0;
 }
 
+#define INSTANCE 0xfedcba98u
+
 static struct verb_request request_of(enum verb verb)
 {
 	return (struct verb_request){.magic = VERB_MAGIC, .verb = verb, .sequence = 5};
@@ -203,7 +205,7 @@ static struct verb_request request_for_network(enum verb verb, const char *netwo
 static struct verb_reply ask_bytes(
 	const void *bytes, size_t size, struct fd_list *fds, size_t expected_fds)
 {
-	struct priv_context context = {0};
+	struct priv_context context = {.instance = INSTANCE};
 	cleanup_outcome struct verb_outcome outcome;
 	struct verb_reply reply;
 	int result;
@@ -498,6 +500,15 @@ static void forwards_come_in_one_file_and_are_few(void **state)
 	assert_int_equal(fake.calls, 1);
 }
 
+static void the_instance_is_told(void **state)
+{
+	struct verb_request request = request_of(VERB_GET_INSTANCE);
+	struct verb_reply reply = ask_bytes(&request, sizeof(request), &(struct fd_list){0}, 0);
+
+	assert_int_equal(reply.result, 0);
+	assert_int_equal(reply.value, INSTANCE);
+}
+
 static void nft_events_come_as_one_fd(void **state)
 {
 	struct verb_request request = request_of(VERB_OPEN_NFT_EVENTS);
@@ -655,6 +666,7 @@ int main(void)
 		cmocka_unit_test_setup(fds_are_taken_only_where_they_belong, forget_fakes),
 		cmocka_unit_test_setup(buffers_are_forced_for_one_or_two, forget_fakes),
 		cmocka_unit_test_setup(forwards_come_in_one_file_and_are_few, forget_fakes),
+		cmocka_unit_test_setup(the_instance_is_told, forget_fakes),
 		cmocka_unit_test_setup(nft_events_come_as_one_fd, forget_fakes),
 		cmocka_unit_test_setup(vhost_is_opened_one_to_eight_times, forget_fakes),
 		cmocka_unit_test_setup(requests_are_answered_over_a_socket, forget_fakes),
