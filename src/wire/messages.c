@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/fdpass.h"
+#include "wire/parameters.h"
 #include "wire/varlink.h"
 
 #include <arpa/inet.h>
@@ -67,84 +68,6 @@ void broker_error_decode(json_t *parameters, char *reason)
 	snprintf(reason, BROKER_REASON_SIZE, "%s", text ? text : "");
 }
 
-/* One parameter of a call: how its value gets into the call's struct. */
-struct parameter {
-	const char *name;
-	bool required;
-	/* Returns NULL, or what would have been allowed. */
-	const char *(*decode)(json_t *value, void *call);
-};
-
-static int refuse_unknown(
-	const char *key, const struct parameter *table, size_t count, char *reason)
-{
-	int length = snprintf(
-		reason, BROKER_REASON_SIZE, "unknown parameter \"%.64s\"; there are: ", key);
-
-	for (size_t i = 0; i < count; i++)
-		length += snprintf(reason + length, BROKER_REASON_SIZE - (size_t)length, "%s%s",
-			i > 0 ? ", " : "", table[i].name);
-	return -EINVAL;
-}
-
-static int check_keys(json_t *parameters, const struct parameter *table, size_t count, char *reason)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach(parameters, key, value)
-	{
-		bool known = false;
-
-		for (size_t i = 0; i < count; i++)
-			known = known || strcmp(key, table[i].name) == 0;
-		if (!known)
-			return refuse_unknown(key, table, count, reason);
-	}
-	return 0;
-}
-
-static int decode_parameters(
-	json_t *parameters, const struct parameter *table, size_t count, void *call, char *reason)
-{
-	int error = check_keys(parameters, table, count, reason);
-
-	for (size_t i = 0; !error && i < count; i++) {
-		json_t *value = json_object_get(parameters, table[i].name);
-		const char *allowed = NULL;
-
-		if (value && !json_is_null(value))
-			allowed = table[i].decode(value, call);
-		else if (table[i].required)
-			allowed = "is missing";
-		if (!allowed)
-			continue;
-		snprintf(reason, BROKER_REASON_SIZE, "parameter \"%s\" %s", table[i].name, allowed);
-		error = -EINVAL;
-	}
-	return error;
-}
-
-#define NETWORK_NAME_ALLOWED                                                                       \
-	"must be a network name: 1 to 32 letters, digits, \"_\", \".\" or \"-\", "                 \
-	"beginning with a letter or digit"
-
-/* A text that is no text is no name either. */
-static const char *text_or_empty(json_t *value)
-{
-	return json_is_string(value) ? json_string_value(value) : "";
-}
-
-static const char *decode_network_name(json_t *value, char *ret_name)
-{
-	const char *name = text_or_empty(value);
-
-	if (!network_name_is_valid(name))
-		return NETWORK_NAME_ALLOWED;
-	text_copy(ret_name, NETWORK_NAME_SIZE, name);
-	return NULL;
-}
-
 static int decode_indexes(json_t *value, size_t maximum, uint32_t *ret_indexes, uint32_t *ret_count)
 {
 	size_t count = json_array_size(value);
@@ -189,7 +112,7 @@ static const char *acquire_decode_network(json_t *value, void *call)
 {
 	struct acquire_network_call *acquire = call;
 
-	return decode_network_name(value, acquire->network);
+	return parameter_decode_network_name(value, acquire->network);
 }
 
 static const struct parameter acquire_parameters[] = {
@@ -204,7 +127,7 @@ json_t *acquire_network_encode(const struct acquire_network_call *call)
 int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_call, char *reason)
 {
 	struct acquire_network_call call = {0};
-	int error = decode_parameters(
+	int error = parameters_decode(
 		parameters, acquire_parameters, array_length(acquire_parameters), &call, reason);
 
 	if (!error)
@@ -213,13 +136,6 @@ int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_
 }
 
 /* --- Network --- */
-
-/* Leaves the member out when text is empty. json_pack("s*") would leave it out when memory is
- * short, too. */
-static int set_text(json_t *object, const char *key, const char *text)
-{
-	return *text ? json_object_set_new(object, key, json_string(text)) : 0;
-}
 
 json_t *broker_network_encode(const struct broker_network *network)
 {
@@ -234,8 +150,9 @@ json_t *broker_network_encode(const struct broker_network *network)
 	object = json_pack("{s:s, s:s, s:I, s:s, s:b}", "name", network->name, "mode",
 		network->mode, "mtu", (json_int_t)network->mtu, "domain", network->domain,
 		"running", network->running);
-	if (set_text(object, "subnet", subnet) < 0 || set_text(object, "gateway", gateway) < 0 ||
-		set_text(object, "bridge", network->bridge) < 0)
+	if (member_set_text(object, "subnet", subnet) < 0 ||
+		member_set_text(object, "gateway", gateway) < 0 ||
+		member_set_text(object, "bridge", network->bridge) < 0)
 		return NULL;
 	return take_ptr(object);
 }
@@ -312,14 +229,15 @@ static const char *create_decode_network(json_t *value, void *call)
 {
 	struct create_interface_call *create = call;
 
-	return decode_network_name(value, create->network);
+	return parameter_decode_network_name(value, create->network);
 }
 
 static const char *create_decode_mac(json_t *value, void *call)
 {
 	struct create_interface_call *create = call;
 
-	if (text_to_mac(text_or_empty(value), &create->mac) < 0 || !mac_is_unicast(create->mac))
+	if (text_to_mac(parameter_text_or_empty(value), &create->mac) < 0 ||
+		!mac_is_unicast(create->mac))
 		return "must be a unicast MAC address such as \"52:54:00:12:34:56\"";
 	create->has_mac = true;
 	return NULL;
@@ -329,7 +247,7 @@ static const char *create_decode_interface_id(json_t *value, void *call)
 {
 	struct create_interface_call *create = call;
 
-	if (text_to_uuid(text_or_empty(value), &create->interface_id) < 0)
+	if (text_to_uuid(parameter_text_or_empty(value), &create->interface_id) < 0)
 		return "must be a UUID such as \"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\"";
 	create->has_interface_id = true;
 	return NULL;
@@ -338,7 +256,7 @@ static const char *create_decode_interface_id(json_t *value, void *call)
 static const char *create_decode_hostname(json_t *value, void *call)
 {
 	struct create_interface_call *create = call;
-	const char *hostname = text_or_empty(value);
+	const char *hostname = parameter_text_or_empty(value);
 
 	if (!hostname_is_valid(hostname))
 		return "must be 1 to 63 letters, digits and inner hyphens";
@@ -394,8 +312,9 @@ json_t *create_interface_encode(const struct create_interface_call *call)
 		mac_to_text(call->mac, mac);
 	if (call->has_interface_id)
 		uuid_to_text(call->interface_id, interface_id);
-	if (set_text(object, "mac", mac) < 0 || set_text(object, "interfaceId", interface_id) < 0 ||
-		set_text(object, "hostname", call->hostname) < 0)
+	if (member_set_text(object, "mac", mac) < 0 ||
+		member_set_text(object, "interfaceId", interface_id) < 0 ||
+		member_set_text(object, "hostname", call->hostname) < 0)
 		return NULL;
 	if (call->queues > 0 &&
 		json_object_set_new(object, "queues", json_integer(call->queues)) < 0)
@@ -413,7 +332,7 @@ int create_interface_decode(
 	json_t *parameters, struct create_interface_call *ret_call, char *reason)
 {
 	struct create_interface_call call = {0};
-	int error = decode_parameters(
+	int error = parameters_decode(
 		parameters, create_parameters, array_length(create_parameters), &call, reason);
 
 	if (!error)
@@ -500,7 +419,7 @@ int enlarge_socket_buffers_decode(
 	json_t *parameters, struct enlarge_socket_buffers_call *ret_call, char *reason)
 {
 	struct enlarge_socket_buffers_call call = {0};
-	int error = decode_parameters(
+	int error = parameters_decode(
 		parameters, enlarge_parameters, array_length(enlarge_parameters), &call, reason);
 
 	if (!error)
@@ -531,9 +450,10 @@ static int set_interface_record(json_t *object, const struct broker_interface *i
 	mac_to_text(interface->mac, mac);
 	uuid_to_text(interface->interface_id, interface_id);
 	inet_ntop(AF_INET, &interface->address, address, sizeof(address));
-	if (set_text(object, "mac", mac) < 0 || set_text(object, "interfaceId", interface_id) < 0 ||
-		set_text(object, "address", address) < 0 ||
-		set_text(object, "hostname", interface->hostname) < 0)
+	if (member_set_text(object, "mac", mac) < 0 ||
+		member_set_text(object, "interfaceId", interface_id) < 0 ||
+		member_set_text(object, "address", address) < 0 ||
+		member_set_text(object, "hostname", interface->hostname) < 0)
 		return -ENOMEM;
 	return json_object_set_new(object, "uid", json_integer(interface->uid));
 }
@@ -564,7 +484,7 @@ static const struct parameter list_interfaces_parameters[] = {
 int list_interfaces_decode(json_t *parameters, struct list_interfaces_call *ret_call, char *reason)
 {
 	struct list_interfaces_call call = {0};
-	int error = decode_parameters(parameters, list_interfaces_parameters,
+	int error = parameters_decode(parameters, list_interfaces_parameters,
 		array_length(list_interfaces_parameters), &call, reason);
 
 	if (!error)

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "base/text.h"
+#include "wire/forward-spec.h"
 
 #include <jansson.h>
 #include <netinet/in.h>
@@ -147,3 +148,45 @@ int enlarged_socket_buffers_decode(json_t *parameters, uint32_t *ret_bytes);
 json_t *broker_interface_encode(const struct broker_interface *interface);
 
 int list_interfaces_decode(json_t *parameters, struct list_interfaces_call *ret_call, char *reason);
+
+/* Where a forward comes from, and so when it ends. */
+enum forward_origin {
+	FORWARD_CONFIGURED, /* the network's configuration */
+	FORWARD_HELD,       /* a connection */
+	FORWARD_PINNED,     /* RemoveForward */
+	FORWARD_ORIGIN_COUNT,
+};
+
+/* Forward: without pin it is held by the connection. */
+struct forward_call {
+	char network[NETWORK_NAME_SIZE];
+	struct forward_spec spec;
+	bool pin;
+};
+
+/* What a forward is, as Forward and ListForwards tell it. */
+struct broker_forward {
+	uint32_t id;
+	char network[NETWORK_NAME_SIZE];
+	struct forward_spec spec;
+	bool is_active;
+	struct endpoint address; /* where it leads while it is active */
+	enum forward_origin origin;
+	uint32_t uid;
+};
+
+/* ListForwards(after). */
+struct list_forwards_call {
+	uint32_t after; /* the id before the first one wanted */
+};
+
+/* RemoveForward(id). */
+struct remove_forward_call {
+	uint32_t id;
+};
+
+int forward_call_decode(json_t *parameters, struct forward_call *ret_call, char *reason);
+int list_forwards_decode(json_t *parameters, struct list_forwards_call *ret_call, char *reason);
+int remove_forward_decode(json_t *parameters, struct remove_forward_call *ret_call, char *reason);
+
+json_t *broker_forward_encode(const struct broker_forward *forward);
