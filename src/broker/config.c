@@ -1,11 +1,9 @@
-#include "broker/config.h"
+#include "broker/config-parse.h"
 
 #include "base/cleanup.h"
 #include "broker/json-members.h"
-#include "priv/pool.h"
 #include "wire/varlink.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -17,16 +15,39 @@ static const struct {
 	{"host", NETWORK_MODE_HOST},
 };
 
+/* What a network is before any of its keys is read. */
+static void init_network(struct config_network *network, const char *name, enum network_mode mode)
+{
+	*network = (struct config_network){
+		.quotas = {CONFIG_QUOTA_UNSET, CONFIG_QUOTA_UNSET, CONFIG_QUOTA_UNSET},
+	};
+	snprintf(network->name, sizeof(network->name), "%s", name);
+	network_settings_init(&network->settings, mode);
+}
+
 void config_init(struct config *config)
 {
 	memset(config, 0, sizeof(*config));
-	for (size_t i = 0; i < array_length(built_in_networks); i++) {
-		struct config_network *network = &config->networks[i];
-
-		snprintf(network->name, sizeof(network->name), "%s", built_in_networks[i].name);
-		network_settings_init(&network->settings, built_in_networks[i].mode);
-	}
+	for (size_t i = 0; i < array_length(built_in_networks); i++)
+		init_network(
+			&config->networks[i], built_in_networks[i].name, built_in_networks[i].mode);
 	config->networks_count = array_length(built_in_networks);
+}
+
+static void free_network(struct config_network *network)
+{
+	free(network->reservations);
+	free(network->access.users.entries);
+	free(network->access.groups.entries);
+	for (size_t i = 0; i < network->further_errors_count; i++)
+		free(network->further_errors[i]);
+}
+
+void config_done(struct config *config)
+{
+	for (size_t i = 0; i < config->networks_count; i++)
+		free_network(&config->networks[i]);
+	config->networks_count = 0;
 }
 
 static struct config_network *find_network(struct config *config, const char *name)
@@ -58,37 +79,38 @@ __attribute__((format(printf, 2, 3))) static void add_broken(
 	config->broken_count++;
 }
 
-/* The first mistake of a network is the one that is told. */
-__attribute__((format(printf, 3, 4))) static void add_error(
-	struct config_network *network, const char *key, const char *format, ...)
+void config_add_error(struct config_network *network, const char *path, const char *format, ...)
 {
-	char text[CONFIG_ERROR_SIZE / 2];
+	char text[CONFIG_ERROR_SIZE];
+	char *further;
 	va_list arguments;
+	int used = snprintf(text, sizeof(text), "%s: %s%s%.*s: ", network->file, network->name,
+		path ? "." : "", CONFIG_PATH_SIZE, path ? path : "");
 
-	if (*network->error)
-		return;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
+	vsnprintf(text + used, sizeof(text) - (size_t)used, format, arguments);
 	va_end(arguments);
-	snprintf(network->error, sizeof(network->error), "%s: %s%s%s: %s", network->file,
-		network->name, key ? "." : "", key ? key : "", text);
+	if (!*network->error) {
+		memcpy(network->error, text, sizeof(text));
+		return;
+	}
+	if (network->further_errors_count == CONFIG_ERRORS_MAX - 1)
+		return;
+	further = strdup(text);
+	if (further)
+		network->further_errors[network->further_errors_count++] = further;
 }
 
-/* A value as it stands in the file, cut to what fits into a message. */
-struct value_text {
-	char text[80];
-};
-
-static struct value_text describe_value(const json_t *value)
+struct config_value_text config_describe_value(const json_t *value)
 {
 	cleanup_free char *dump = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-	struct value_text described;
+	struct config_value_text described;
 
 	snprintf(described.text, sizeof(described.text), "%s", dump ? dump : "?");
 	return described;
 }
 
-static bool is_built_in(const char *name, enum network_mode *ret_mode)
+bool config_is_built_in(const char *name, enum network_mode *ret_mode)
 {
 	for (size_t i = 0; i < array_length(built_in_networks); i++) {
 		if (strcmp(built_in_networks[i].name, name) != 0)
@@ -99,106 +121,15 @@ static bool is_built_in(const char *name, enum network_mode *ret_mode)
 	return false;
 }
 
-static void parse_mode(struct config_network *network, const json_t *value)
-{
-	const char *text = json_string_value(value);
-	enum network_mode mode, built_in_mode;
-
-	if (text && strcmp(text, "bridged") == 0) {
-		add_error(network, "mode", "\"bridged\": not available yet; one of shared, host");
-		return;
-	}
-	if (!text || network_mode_from_text(text, &mode) < 0) {
-		add_error(network, "mode", "%s: one of shared, host, bridged",
-			describe_value(value).text);
-		return;
-	}
-	if (is_built_in(network->name, &built_in_mode) && mode != built_in_mode) {
-		add_error(network, "mode",
-			"\"%s\": this network is built in and always has mode %s; "
-			"give yours another name",
-			text, network_mode_to_text(built_in_mode));
-		return;
-	}
-	network->settings.mode = mode;
-}
-
-static void parse_subnet(struct config_network *network, const json_t *value)
-{
-	const char *text = json_string_value(value);
-	struct ipv4_subnet subnet;
-
-	if (!text || text_to_ipv4_subnet(text, &subnet) < 0) {
-		add_error(network, "subnet",
-			"%s: a network address and a prefix length of 8 to 30, such as "
-			"\"192.168.64.0/24\"",
-			describe_value(value).text);
-		return;
-	}
-	if (!ipv4_subnet_is_private(subnet)) {
-		add_error(network, "subnet",
-			"\"%s\": not private; inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
-			text);
-		return;
-	}
-	network->settings.subnet = subnet;
-	network->settings.has_subnet = true;
-}
-
-static void parse_mtu(struct config_network *network, const json_t *value)
-{
-	json_int_t mtu = json_integer_value(value);
-
-	if (!json_is_integer(value) || mtu < CONFIG_MTU_MIN || mtu > CONFIG_MTU_MAX)
-		add_error(network, "mtu", "%s: a number of bytes from %d to %d",
-			describe_value(value).text, CONFIG_MTU_MIN, CONFIG_MTU_MAX);
-	else
-		network->settings.mtu = (uint32_t)mtu;
-}
-
-static const struct network_key {
-	const char *name;
-	void (*parse)(struct config_network *network, const json_t *value);
-} network_keys[] = {
-	{.name = "mode", .parse = parse_mode},
-	{.name = "subnet", .parse = parse_subnet},
-	{.name = "mtu", .parse = parse_mtu},
-};
-
-static const struct network_key *find_key(const char *name)
-{
-	for (size_t i = 0; i < array_length(network_keys); i++)
-		if (strcmp(network_keys[i].name, name) == 0)
-			return &network_keys[i];
-	return NULL;
-}
-
-static void parse_network_member(
-	struct config_network *network, bool *seen, const char *name, const json_t *value)
-{
-	const struct network_key *key = find_key(name);
-
-	if (!key) {
-		add_error(network, name, "unknown key; one of mode, subnet, mtu");
-		return;
-	}
-	if (seen[key - network_keys]) {
-		add_error(network, name, "given twice");
-		return;
-	}
-	seen[key - network_keys] = true;
-	key->parse(network, value);
-}
-
 static void parse_network(struct config_network *network, const char *bytes, size_t size)
 {
-	bool seen[array_length(network_keys)] = {false};
+	struct config_parse parse = {.network = network};
 	struct json_members members;
 	struct json_member member;
-	enum network_mode ignored;
 
 	if (json_members_init(&members, bytes, size) < 0) {
-		add_error(network, NULL, "an object is needed, such as {\"mode\": \"shared\"}");
+		config_add_error(
+			network, NULL, "an object is needed, such as {\"mode\": \"shared\"}");
 		return;
 	}
 	while (json_members_next(&members, &member)) {
@@ -207,12 +138,11 @@ static void parse_network(struct config_network *network, const char *bytes, siz
 			JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
 
 		if (name && value)
-			parse_network_member(network, seen, name, value);
+			config_parse_key(&parse, name, value);
 		else
-			add_error(network, name, "keys given twice inside it");
+			config_add_error(network, name, "keys given twice inside it");
 	}
-	if (!seen[0] && !is_built_in(network->name, &ignored))
-		add_error(network, "mode", "missing; one of shared, host, bridged");
+	config_check_network(&parse);
 }
 
 /* Where the network goes: over a built-in one, or behind the others. NULL when there is no room. */
@@ -225,8 +155,7 @@ static struct config_network *place_network(struct config *config, const char *n
 	if (config->networks_count == CONFIG_NETWORKS_MAX)
 		return NULL;
 	network = &config->networks[config->networks_count++];
-	*network = (struct config_network){.file = ""};
-	network_settings_init(&network->settings, NETWORK_MODE_SHARED);
+	init_network(network, name, NETWORK_MODE_SHARED);
 	return network;
 }
 
@@ -249,10 +178,9 @@ static void add_network(struct config *config, const char *file_name, const char
 		return;
 	}
 	if (*network->file) {
-		add_error(network, NULL, "given twice, the second time in %s", file_name);
+		config_add_error(network, NULL, "given twice, the second time in %s", file_name);
 		return;
 	}
-	snprintf(network->name, sizeof(network->name), "%s", name);
 	snprintf(network->file, sizeof(network->file), "%s", file_name);
 	parse_network(network, member->value, member->value_size);
 }
@@ -280,34 +208,5 @@ void config_parse(struct config *config, const char *file_name, const char *byte
 
 		if (name)
 			add_network(config, file_name, name, &member);
-	}
-}
-
-static const struct config_network *find_overlap(
-	const struct config *config, const struct config_network *network)
-{
-	for (const struct config_network *earlier = config->networks; earlier < network; earlier++)
-		if (earlier->settings.has_subnet && !*earlier->error &&
-			ipv4_subnets_overlap(earlier->settings.subnet, network->settings.subnet))
-			return earlier;
-	return NULL;
-}
-
-void config_check_overlaps(struct config *config)
-{
-	for (size_t i = 0; i < config->networks_count; i++) {
-		struct config_network *network = &config->networks[i];
-		const struct config_network *earlier;
-		char text[SUBNET_TEXT_SIZE], earlier_text[SUBNET_TEXT_SIZE];
-
-		if (!network->settings.has_subnet || *network->error)
-			continue;
-		earlier = find_overlap(config, network);
-		if (!earlier)
-			continue;
-		ipv4_subnet_to_text(network->settings.subnet, text);
-		ipv4_subnet_to_text(earlier->settings.subnet, earlier_text);
-		add_error(network, "subnet", "\"%s\": overlaps %s of network \"%s\" (%s)", text,
-			earlier_text, earlier->name, earlier->file);
 	}
 }

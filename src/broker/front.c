@@ -313,6 +313,8 @@ static void close_front(struct front *front)
 	records_close(front->records);
 	platform_close(front->platform);
 	sd_event_unref(front->event);
+	if (front->config)
+		config_done(front->config);
 	free(front->config);
 }
 

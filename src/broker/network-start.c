@@ -231,6 +231,12 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	int error;
 
+	if (network->config->settings.mode == NETWORK_MODE_BRIDGED)
+		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\": networks of mode bridged are not available yet; use one "
+			"of "
+			"mode shared or host",
+			network->name);
 	network->settings = network->config->settings;
 	error = create_bridge(network, uid, failure);
 	if (error)

@@ -18,6 +18,7 @@
 static const char *const mode_texts[] = {
 	[NETWORK_MODE_SHARED] = "shared",
 	[NETWORK_MODE_HOST] = "host",
+	[NETWORK_MODE_BRIDGED] = "bridged",
 };
 static_assert(array_length(mode_texts) == NETWORK_MODE_COUNT, "every mode has a text");
 

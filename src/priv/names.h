@@ -22,8 +22,9 @@
 #define NETWORK_DOMAIN_SIZE (NETWORK_NAME_SIZE + 8)
 
 enum network_mode {
-	NETWORK_MODE_SHARED, /* NAT out */
-	NETWORK_MODE_HOST,   /* host and VMs only: no router, no NAT */
+	NETWORK_MODE_SHARED,  /* NAT out */
+	NETWORK_MODE_HOST,    /* host and VMs only: no router, no NAT */
+	NETWORK_MODE_BRIDGED, /* VMs on an interface of the host: no bridge of ours */
 	NETWORK_MODE_COUNT,
 };
 
@@ -40,10 +41,10 @@ struct link_tag {
 	char network[NETWORK_NAME_SIZE];
 };
 
-/* "shared" or "host"; static storage. */
+/* "shared", "host" or "bridged"; static storage. */
 const char *network_mode_to_text(enum network_mode mode);
 
-/* "shared" or "host"; -EINVAL otherwise. */
+/* "shared", "host" or "bridged"; -EINVAL otherwise. */
 int network_mode_from_text(const char *text, enum network_mode *ret_mode);
 
 /* Writes the alias into text (LINK_TAG_SIZE bytes). */

@@ -65,7 +65,7 @@ static int run_create_bridge(const struct verb_call *call)
 	};
 	int error = check_network(call, wanted->network);
 
-	if (!error && wanted->mode >= NETWORK_MODE_COUNT)
+	if (!error && wanted->mode >= NETWORK_MODE_BRIDGED)
 		error = outcome_fail(call->outcome, -EINVAL, "no such mode: %u", wanted->mode);
 	if (!error)
 		error = check_subnet(call, wish.subnet);

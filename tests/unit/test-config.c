@@ -18,11 +18,16 @@
 
 #define FILE_NAME "networks.json"
 
+#define ALL_KEYS                                                                                   \
+	"mode, description, subnet, start, end, mask, ipv6, mtu, dhcp, dns, ra, lease_time, "      \
+	"domain, reservations, isolation, lock_mac, uplink, allow, quotas, pinned"
+
 /* Large: 256 networks with their errors. */
 static struct config config;
 
 static void parse(const char *text)
 {
+	config_done(&config);
 	config_init(&config);
 	config_parse(&config, FILE_NAME, text, strlen(text));
 	config_check_overlaps(&config);
@@ -105,11 +110,12 @@ static void a_mistake_names_the_key_and_takes_its_network_only(void **state)
 		{"{\"mode\": \"shard\"}",
 			"networks.json: x.mode: \"shard\": one of shared, host, bridged"},
 		{"{\"mode\": 1}", "networks.json: x.mode: 1: one of shared, host, bridged"},
-		{"{\"mode\": \"bridged\"}", "networks.json: x.mode: \"bridged\": not available "
-					    "yet; one of shared, host"},
+		{"{\"mode\": \"bridged\"}",
+			"networks.json: x.uplink: missing; the interface of the host that VMs are "
+			"put on, such as \"eth0\""},
 		{"{}", "networks.json: x.mode: missing; one of shared, host, bridged"},
 		{"{\"mode\": \"shared\", \"mdoe\": 1}",
-			"networks.json: x.mdoe: unknown key; one of mode, subnet, mtu"},
+			"networks.json: x.mdoe: unknown key; one of " ALL_KEYS},
 		{"{\"mode\": \"shared\", \"mode\": \"host\"}",
 			"networks.json: x.mode: given twice"},
 		{"{\"mode\": \"shared\", \"m\\u006fde\": \"host\"}",
@@ -184,6 +190,7 @@ static void a_network_in_two_files_is_out_of_service(void **state)
 {
 	static const char text[] = "{\"a\": {\"mode\": \"host\"}}";
 
+	config_done(&config);
 	config_init(&config);
 	config_parse(&config, "networks.json", text, strlen(text));
 	config_parse(&config, "networks.d/x.json", text, strlen(text));
@@ -273,6 +280,7 @@ static void a_directory_is_loaded(void **state)
 	write_file(directory, "networks.d/20.json", "{\"two\": {\"mode\": \"shared\"}}");
 	write_file(directory, "networks.d/10.json", "{\"three\"}");
 	write_file(directory, "networks.d/30.txt", "not ours");
+	config_done(&config);
 	config_load(&config, path);
 	unlinkat(directory, "networks.d/30.txt", 0);
 	unlinkat(directory, "networks.d/20.json", 0);
@@ -291,6 +299,7 @@ static void a_directory_is_loaded(void **state)
 
 static void no_directory_is_no_configuration(void **state)
 {
+	config_done(&config);
 	config_load(&config, "/nonexistent/vmnet");
 	assert_int_equal(config.networks_count, 2);
 	assert_int_equal(config.broken_count, 0);

@@ -40,6 +40,7 @@ static void modes_have_texts(void **state)
 	assert_int_equal(mode, NETWORK_MODE_HOST);
 	assert_string_equal(network_mode_to_text(NETWORK_MODE_SHARED), "shared");
 	assert_string_equal(network_mode_to_text(NETWORK_MODE_HOST), "host");
+	assert_string_equal(network_mode_to_text(NETWORK_MODE_BRIDGED), "bridged");
 }
 
 static void tags_are_written_as_documented(void **state)
@@ -92,7 +93,7 @@ static void foreign_aliases_are_no_tags(void **state)
 		"vmnet/1/000c0ffee/bridge/shared/blue",
 		"vmnet/1/00c0ffeg/bridge/shared/blue",
 		"vmnet/1/00c0ffee/switch/shared/blue",
-		"vmnet/1/00c0ffee/bridge/bridged/blue",
+		"vmnet/1/00c0ffee/bridge/routed/blue",
 		"vmnet/1/00c0ffee/bridge/-/blue",
 		"vmnet/1/00c0ffee/tap/shared/blue",
 		"vmnet/1/00c0ffee/tap//blue",

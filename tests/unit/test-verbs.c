@@ -298,6 +298,7 @@ static void bad_bridges_are_refused(void **state)
 		{0xc0a84000, 65521, 24, 0},
 		{0xc0a84000, 0, 24, 0},
 		{0xc0a84000, UINT32_MAX, 24, 0},
+		{0xc0a84000, 1500, 24, NETWORK_MODE_BRIDGED},
 		{0xc0a84000, 1500, 24, NETWORK_MODE_COUNT},
 		{0xc0a84000, 1500, 24, 255},
 	};
