@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import select
 import socket
 import struct
 import subprocess
@@ -13,12 +12,11 @@ import time
 
 import pytest
 
-from lib import frames
 from lib.broker import MEMBER, STRANGER, Broker, VarlinkError
+from lib.dhcp import dhcp_address
 from lib.lab import is_running, read_proc, wait_for
 
 IDLE_S = 1
-VNET_HDR = 12  # bytes in front of a TAP's frame
 RUNNING_FILES = ["lock", "socket"]  # what the runtime directory holds while no network runs
 
 
@@ -266,19 +264,6 @@ def test_interface_answer(make_broker):
         again, taps = create(peer, interfaceId=identity, hostname="web")
         assert (again["mac"], again["address"]) == (reply["mac"], reply["address"])
         os.close(taps[0])
-
-
-def dhcp_address(tap, mac):
-    """The address that a DHCP client with this MAC is given within a second; None: no answer."""
-    fixed = struct.pack("!BBBBIHH16x6s10x192xI", 1, 1, 6, 0, 0x1234, 0, 0x8000, frames.mac_bytes(mac), 0x63825363)
-    options = bytes([53, 1, 1, 80, 0, 255])  # DHCPDISCOVER, rapid commit (RFC 4039): the answer is the lease
-    packet = frames.udp("0.0.0.0", 68, "255.255.255.255", 67, fixed + options)
-    os.write(tap, bytes(VNET_HDR) + frames.ethernet(frames.BROADCAST, mac, frames.ETHERTYPE_IPV4, packet))
-    while select.select([tap], [], [], 1)[0]:
-        frame = frames.parse(os.read(tap, 4096)[VNET_HDR:])
-        if frame.destination_port == 68 and frame.payload[28:34] == frames.mac_bytes(mac):
-            return socket.inet_ntoa(frame.payload[16:20])
-    return None
 
 
 def dns_addresses(lab, server, name):
