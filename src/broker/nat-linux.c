@@ -16,6 +16,8 @@
 /* Our own change is over in far less; a foreign one is repaired within a second. */
 #define DEBOUNCE_MS 100
 #define BUFFER_SIZE 65536
+/* As priv has it, too: wider than any private range. */
+#define WIDE_PREFIX_LENGTH 8
 
 /*
  * Our own change of the rules deletes the table and adds it again, and both are reported to us in
@@ -29,6 +31,7 @@ struct nat_watch {
 	bool damaged;
 	bool firewall_changed;
 	bool routes_changed;
+	bool uses_changed;
 	bool armed;
 	struct platform_timer *timer;
 	int nft;
@@ -48,6 +51,7 @@ static void handle_timer(void *context)
 {
 	struct nat_watch *watch = context;
 	struct platform *platform = watch->platform;
+	bool uses_changed = watch->uses_changed;
 	bool damaged = watch->damaged, firewall_changed = watch->firewall_changed,
 	     routes_changed = watch->routes_changed;
 
@@ -55,12 +59,15 @@ static void handle_timer(void *context)
 	watch->damaged = false;
 	watch->firewall_changed = false;
 	watch->routes_changed = false;
+	watch->uses_changed = false;
 	if (damaged)
 		platform->events->nat_stale(platform->context, "somebody removed them");
 	else if (firewall_changed)
 		platform->events->nat_stale(platform->context, "the host's firewall changed");
 	else if (routes_changed)
 		platform->events->nat_stale(platform->context, "the default route changed");
+	if (uses_changed)
+		platform->events->uses_changed(platform->context);
 }
 
 static void take_damage(struct nat_watch *watch)
@@ -140,16 +147,27 @@ static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *us
 	return 0;
 }
 
-/* The way out is another: replies come in by a link whose forwarding may be off. */
+/*
+ * The way out is another: replies come in by a link whose forwarding may be off. VPNs add halves of
+ * a default route, or one in a table of their own.
+ */
 static int take_route(struct nl_msg *message, void *context)
 {
 	const struct rtmsg *header = nlmsg_data(nlmsg_hdr(message));
 	struct nat_watch *watch = context;
 
-	if (nlmsg_hdr(message)->nlmsg_type != RTM_NEWROUTE || header->rtm_dst_len != 0 ||
-		header->rtm_family != AF_INET || header->rtm_table != RT_TABLE_MAIN)
+	if (nlmsg_hdr(message)->nlmsg_type == RTM_NEWADDR) {
+		watch->uses_changed = true;
+		arm(watch);
 		return NL_OK;
-	watch->routes_changed = true;
+	}
+	/* The local table repeats the addresses. */
+	if (header->rtm_table == RT_TABLE_LOCAL || header->rtm_type != RTN_UNICAST)
+		return NL_OK;
+	if (header->rtm_dst_len < WIDE_PREFIX_LENGTH)
+		watch->routes_changed = true;
+	else
+		watch->uses_changed = true;
 	arm(watch);
 	return NL_OK;
 }
@@ -160,6 +178,7 @@ static int handle_routes(sd_event_source *source, int fd, uint32_t events, void 
 
 	if (nl_recvmsgs_default(watch->routes) < 0) {
 		watch->routes_changed = true;
+		watch->uses_changed = true;
 		arm(watch);
 	}
 	return 0;
@@ -194,6 +213,8 @@ static int watch_routes(struct nat_watch *watch)
 	nl_socket_modify_cb(watch->routes, NL_CB_VALID, NL_CB_CUSTOM, take_route, watch);
 	if (nl_connect(watch->routes, NETLINK_ROUTE) < 0 ||
 		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_ROUTE) < 0 ||
+		nl_socket_add_membership(watch->routes, RTNLGRP_IPV6_ROUTE) < 0 ||
+		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_IFADDR) < 0 ||
 		nl_socket_set_nonblocking(watch->routes) < 0)
 		return -EIO;
 	error = sd_event_add_io(watch->platform->event, &watch->routes_source,

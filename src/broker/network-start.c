@@ -238,6 +238,7 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 			"mode shared or host",
 			network->name);
 	network->settings = network->config->settings;
+	network->overlap_told = false;
 	error = create_bridge(network, uid, failure);
 	if (error)
 		return error;

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "broker/interface.h"
+#include "broker/network-overlap.h"
 #include "broker/network-start.h"
 
 #include <assert.h>
@@ -255,6 +256,11 @@ static void handle_nat_stale(void *context, const char *reason)
 	registry_apply_nat(context, reason);
 }
 
+static void handle_uses_changed(void *context)
+{
+	registry_check_overlaps(context);
+}
+
 static void handle_interface_tampered(void *context, uint32_t number, const char *tampering)
 {
 	interface_revoke(context, number, tampering);
@@ -321,6 +327,7 @@ static const struct platform_events platform_events = {
 	.interface_gone = handle_interface_gone,
 	.network_gone = handle_network_gone,
 	.nat_stale = handle_nat_stale,
+	.uses_changed = handle_uses_changed,
 	.dhcp_line = handle_dhcp_line,
 	.dhcp_ended = handle_dhcp_ended,
 };
@@ -447,6 +454,20 @@ static void sweep_records(struct registry *registry)
 			networks, interfaces);
 }
 
+/* What is left of networks whose bridges somebody removed while no broker ran. */
+static void drop_old_nat(struct registry *registry)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error =
+		registry_is_empty(registry) ? platform_apply_nat(registry->platform, detail) : 0;
+
+	if (error)
+		log_warn("main",
+			"what earlier networks left in the host's firewall and settings "
+			"could not be removed: %s",
+			*detail ? detail : strerror(-error));
+}
+
 int registry_adopt(struct registry *registry)
 {
 	int error = platform_visit_links(registry->platform, &adoption, registry);
@@ -461,6 +482,8 @@ int registry_adopt(struct registry *registry)
 		network_settle(network);
 	}
 	registry_apply_nat(registry, "adopted networks");
+	drop_old_nat(registry);
+	registry_check_overlaps(registry);
 	return 0;
 }
 

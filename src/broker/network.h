@@ -74,7 +74,8 @@ struct network {
 	struct platform_timer *idle_timer;
 	struct network_hold *holds;
 	struct interface *interfaces;
-	char *hosts; /* what its hosts file says; NULL: not written yet */
+	char *hosts;       /* what its hosts file says; NULL: not written yet */
+	bool overlap_told; /* of what network-overlap.h warns of */
 	struct failure last_failure;
 };
 

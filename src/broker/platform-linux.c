@@ -38,6 +38,10 @@ static void ignore_text(void *context, const char *text)
 {
 }
 
+static void ignore_change(void *context)
+{
+}
+
 static void ignore_line(void *context, const char *network, const char *line)
 {
 }
@@ -47,6 +51,7 @@ static const struct platform_events no_events = {
 	.interface_gone = ignore_interface,
 	.network_gone = ignore_text,
 	.nat_stale = ignore_text,
+	.uses_changed = ignore_change,
 	.dhcp_line = ignore_line,
 	.dhcp_ended = ignore_text,
 };

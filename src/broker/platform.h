@@ -70,6 +70,8 @@ struct platform_events {
 	void (*network_gone)(void *context, const char *network);
 	/* The NAT rules have gone, or the host's routes are others now. */
 	void (*nat_stale)(void *context, const char *reason);
+	/* The host has other addresses or routes than before. */
+	void (*uses_changed)(void *context);
 	/* A line of the network's DHCP and DNS server. */
 	void (*dhcp_line)(void *context, const char *network, const char *line);
 	/* That server has ended. */

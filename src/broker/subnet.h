@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 
+#include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -13,6 +14,7 @@
 /* Something that occupies addresses: an address or a route of the host, or another network. */
 struct subnet_use {
 	struct ipv4_subnet subnet;     /* prefix length 0..32 */
+	char link[IFNAMSIZ];           /* of the host; empty: not known, or another network */
 	char owner[SUBNET_OWNER_SIZE]; /* for people: "route 192.168.64.0/24 of eth0" */
 };
 

@@ -29,7 +29,10 @@ static int add_use(struct use_list *list, const char *kind, struct ipv4_subnet s
 		snprintf(link, sizeof(link), "number %d", index % 10000);
 	ipv4_subnet_to_text(subnet, text);
 	list->error = subnet_uses_add(list->uses, subnet, "%s %s of %s", kind, text, link);
-	return list->error ? NL_STOP : NL_OK;
+	if (list->error)
+		return NL_STOP;
+	memcpy(list->uses->entries[list->uses->count - 1].link, link, sizeof(link));
+	return NL_OK;
 }
 
 static int add_address(struct nl_msg *message, void *context)

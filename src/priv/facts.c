@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-int links_open(uint32_t instance, struct links **ret_links)
+int links_open(uint32_t instance, const char *runtime_directory, struct links **ret_links)
 {
 	cleanup_with(links_close) struct links *links = calloc(1, sizeof(*links));
 	int error;
@@ -15,6 +15,7 @@ int links_open(uint32_t instance, struct links **ret_links)
 	if (!links)
 		return -ENOMEM;
 	links->instance = instance;
+	links->runtime_directory = runtime_directory;
 	links->socket = nl_socket_alloc();
 	if (!links->socket)
 		return -ENOMEM;
@@ -37,6 +38,11 @@ void links_close(struct links *links)
 uint32_t links_instance(const struct links *links)
 {
 	return links->instance;
+}
+
+const char *links_runtime_directory(const struct links *links)
+{
+	return links->runtime_directory;
 }
 
 /* True when addr can be what links_create_bridge() gave the link: a host of a subnet we allow. */

@@ -1,6 +1,6 @@
 #include "priv/forwards.h"
 
-#include "priv/nat.h"
+#include "priv/forwarding.h"
 #include "priv/nft.h"
 #include "priv/sysctl.h"
 
@@ -111,7 +111,9 @@ static int set_switches(struct links *links, const struct list *list, struct ver
 		error = set_switch(bridge->name, "route_localnet", outcome);
 		needs_uplinks = needs_uplinks || bridge->mode != NETWORK_MODE_SHARED;
 	}
-	return !error && needs_uplinks ? nat_open_uplinks(links, outcome) : error;
+	return !error && needs_uplinks
+		       ? forwarding_apply(links, list->bridges, list->bridges_count, outcome)
+		       : error;
 }
 
 static int apply_rules(uint32_t instance, const struct list *list, struct verb_outcome *outcome)

@@ -37,8 +37,11 @@ struct bridge_wish {
 
 struct links;
 
-/* A netlink socket to the namespace's links, for the links of one instance. Negative errno. */
-int links_open(uint32_t instance, struct links **ret_links);
+/*
+ * A netlink socket to the namespace's links, for the links of one instance. runtime_directory,
+ * which must outlive it, is where notes about the host are kept. Negative errno.
+ */
+int links_open(uint32_t instance, const char *runtime_directory, struct links **ret_links);
 
 /* Accepts NULL. Leaves every link as it is. */
 void links_close(struct links *links);
@@ -46,6 +49,9 @@ DEFINE_CLEANUP(struct links, links_close)
 
 /* The instance it was opened for. */
 uint32_t links_instance(const struct links *links);
+
+/* The directory it was opened with. */
+const char *links_runtime_directory(const struct links *links);
 
 /*
  * Makes a network's bridge, up, and puts its ifindex into outcome. -EEXIST: there is a link of that
@@ -82,7 +88,10 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 int links_list_bridges(
 	struct links *links, struct bridge_facts **ret_bridges, size_t *ret_bridges_count);
 
-/* Names of the interfaces that default routes of the main table leave by. The array is the caller's
- * to free. */
-int links_list_uplinks(
-	struct links *links, char (**ret_uplinks)[IFNAMSIZ], size_t *ret_uplinks_count);
+/*
+ * Names of the interfaces by which the host reaches the world: those that default routes of
+ * address_family (AF_INET, AF_INET6) leave by, or halves of one, as VPNs make them, in any table
+ * that rules may lead to. The array is the caller's to free.
+ */
+int links_list_uplinks(struct links *links, int address_family, char (**ret_uplinks)[IFNAMSIZ],
+	size_t *ret_uplinks_count);

@@ -8,13 +8,12 @@
 #include "priv/outcome.h"
 
 /*
- * Brings both up to date in one transaction, repairing whatever others did to them; without bridges
- * the table goes. Says into outcome what failed; the rules that were in force stay then.
+ * Brings both up to date, the table in one transaction, repairing whatever others did to them, and
+ * our accepts in other firewalls; without bridges the table goes, and what forwarding was before
+ * comes back. Says into outcome what failed; the rules
+ * that were in force stay then.
  */
 int nat_apply(struct links *links, struct verb_outcome *outcome);
-
-/* Turns on forwarding on the interfaces of default routes. Says into outcome what failed. */
-int nat_open_uplinks(struct links *links, struct verb_outcome *outcome);
 
 /*
  * The nft commands for the table of one instance, to be freed. Pure. NULL when memory is out.

@@ -400,7 +400,7 @@ static int open_context(struct priv *priv)
 		.state_dir = options->state_dir,
 		.runtime_dir = options->runtime_dir,
 	};
-	int error = links_open(options->instance, &priv->context.links);
+	int error = links_open(options->instance, options->runtime_dir, &priv->context.links);
 
 	priv->context.instance = options->instance;
 	if (!error)

@@ -12,8 +12,8 @@
 struct priv_options {
 	/* Whose links these are: 8 hexadecimal digits in every tag, kept in the state directory. */
 	uint32_t instance;
-	/* Absolute; exist already, owned by front_uid, as does runtime_dir/networks. dnsmasq uses
-	 * both. */
+	/* Absolute; exist already. state_dir and runtime_dir/networks are front_uid's, for dnsmasq;
+	 * runtime_dir itself is this process's, for saved-sysctls.h. */
 	const char *state_dir;
 	const char *runtime_dir;
 	/* Whom the front and dnsmasq become. front_user_name (may be NULL): with that user's other

@@ -109,13 +109,13 @@ int rtnl_check_subnet_free(
 	return error ? error : check_routes(links, subnet, outcome);
 }
 
-static bool is_default_route(struct rtnl_route *route)
+static bool leads_to_the_world(struct rtnl_route *route)
 {
 	struct nl_addr *destination = rtnl_route_get_dst(route);
 
-	return rtnl_route_get_table(route) == RT_TABLE_MAIN &&
+	return rtnl_route_get_table(route) != RT_TABLE_LOCAL &&
 	       rtnl_route_get_type(route) == RTN_UNICAST &&
-	       (!destination || nl_addr_get_prefixlen(destination) == 0);
+	       (!destination || nl_addr_get_prefixlen(destination) < WIDE_PREFIX_LENGTH);
 }
 
 struct uplinks {
@@ -152,18 +152,18 @@ static int add_uplinks_of_route(struct uplinks *uplinks, struct rtnl_route *rout
 	return error;
 }
 
-int links_list_uplinks(
-	struct links *links, char (**ret_uplinks)[IFNAMSIZ], size_t *ret_uplinks_count)
+int links_list_uplinks(struct links *links, int address_family, char (**ret_uplinks)[IFNAMSIZ],
+	size_t *ret_uplinks_count)
 {
 	cleanup_with(nl_cache_free) struct nl_cache *routes = NULL;
 	struct uplinks uplinks = {0};
-	int error = rtnl_route_alloc_cache(links->socket, AF_INET, 0, &routes);
+	int error = rtnl_route_alloc_cache(links->socket, address_family, 0, &routes);
 
 	if (error)
 		return rtnl_error_to_errno(error);
 	for (struct nl_object *object = nl_cache_get_first(routes); object && !error;
 		object = nl_cache_get_next(object))
-		if (is_default_route((struct rtnl_route *)object))
+		if (leads_to_the_world((struct rtnl_route *)object))
 			error = add_uplinks_of_route(&uplinks, (struct rtnl_route *)object);
 	if (error) {
 		free(uplinks.names);

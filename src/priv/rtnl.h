@@ -17,6 +17,7 @@
 struct links {
 	struct nl_sock *socket;
 	uint32_t instance;
+	const char *runtime_directory;
 };
 
 DEFINE_CLEANUP(struct nl_cache, nl_cache_free)

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from .broker import Broker
 from .cable import Cable
-from .lab import WORLD_ADDRESS, CommandError, Lab, Namespace, wait_for
+from .lab import (
+    INTERNET_ADDRESS,
+    UPLINK,
+    WORLD_ADDRESS,
+    CommandError,
+    Lab,
+    Namespace,
+    wait_for,
+)
 from .simulated import LINK, SimulatedVm
 
 HOST_PORT = 7000  # what a service of the host listens on
@@ -73,6 +81,34 @@ END
 FIREWALLS = {"docker": DOCKER, "ufw": UFW, "native": NATIVE}
 
 
+VPN_ADDRESS = "10.99.0.2"
+VPN_PEER = "10.99.0.1"
+
+# How VPN clients take the way out.
+VPN_TAKES_OVER = {
+    "replaced": f"ip route replace default via {VPN_PEER} dev vpn0",
+    "halves": f"ip route add 0.0.0.0/1 via {VPN_PEER} dev vpn0; ip route add 128.0.0.0/1 via {VPN_PEER} dev vpn0",
+    "table": f"ip route add default via {VPN_PEER} dev vpn0 table 51820;"
+    "ip rule add table main suppress_prefixlength 0 pref 100; ip rule add not fwmark 0xca6c table 51820 pref 101",
+}
+VPN_LETS_GO = {
+    "replaced": f"ip route replace default via {INTERNET_ADDRESS} dev {UPLINK}",
+    "halves": "ip route del 0.0.0.0/1; ip route del 128.0.0.0/1",
+    "table": "ip route flush table 51820; ip rule del pref 100; ip rule del pref 101",
+}
+
+
+def add_vpn(lab: Lab) -> Namespace:
+    """A tunnel to another side, which has the world's echo server as well; no route leads into it yet."""
+    other = lab.namespace("vpn")
+    lab.veth(other, "peer0", lab.host, "vpn0")
+    other.ip("address", "add", f"{VPN_PEER}/24", "dev", "peer0")
+    other.ip("address", "add", f"{WORLD_ADDRESS}/32", "dev", "lo")
+    lab.host.ip("address", "add", f"{VPN_ADDRESS}/24", "dev", "vpn0")
+    other.start_echo(WORLD_ADDRESS, 7)
+    return other
+
+
 def rules_of_ours(host: Namespace) -> list[str]:
     """Rules with our tag, wherever they are."""
     listed = host.run(["nft", "-s", "list", "ruleset"]).stdout
@@ -117,9 +153,13 @@ class Resident:
         self.gateway = self.cable.gateway
         self.namespace.start_echo(self.cable.address, VM_PORT)
 
+    def world_sees(self) -> str:
+        """The address that the world sees of the VM."""
+        return tcp_answer(self.namespace, WORLD_ADDRESS, 7).split()[0]
+
     def out(self) -> None:
-        """VM out: through NAT, so that the world sees an address of the host."""
-        tcp_answer(self.namespace, WORLD_ADDRESS, 7)
+        """VM out, through NAT."""
+        assert self.world_sees() != self.cable.address
         self.namespace.run(["ping", "-c", "1", "-W", "3", WORLD_ADDRESS])
 
     def to_host(self) -> None:

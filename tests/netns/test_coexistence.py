@@ -15,13 +15,17 @@ from lib.household import (
     FIREWALLS,
     NATIVE,
     UFW,
+    VPN_ADDRESS,
+    VPN_LETS_GO,
+    VPN_TAKES_OVER,
+    add_vpn,
     apply_firewall,
     resident,
     rules_of_ours,
     wait_rules,
     works,
 )
-from lib.lab import wait_for
+from lib.lab import UPLINK, UPLINK_ADDRESS, wait_for
 
 IDLE_S = 1
 
@@ -166,3 +170,106 @@ def test_killed_broker_takes_its_rules_up_again(world, make_broker, bin_dir):
     broker.start()
     end_network(broker)
     wait_for(lambda: not rules_of_ours(world.host), 2, "no rule of ours is left")
+
+
+# Ways out that come and go
+
+
+def forwarding(host, link):
+    return host.sysctl(f"net/ipv4/conf/{link}/forwarding")
+
+
+@pytest.mark.parametrize("rp_filter", [0, 1], ids=["loose", "strict"])
+@pytest.mark.parametrize("way", VPN_TAKES_OVER)
+def test_vpn_takes_the_way_out_and_lets_go(world, make_broker, bin_dir, way, rp_filter):
+    broker = make_broker(idle_timeout_s=IDLE_S)
+    add_vpn(world)
+    for link in ("all", UPLINK, "vpn0"):
+        world.host.sysctl(f"net/ipv4/conf/{link}/rp_filter", rp_filter)
+    with resident(broker, bin_dir) as vm:
+        assert vm.world_sees() == UPLINK_ADDRESS
+        assert (forwarding(world.host, UPLINK), forwarding(world.host, "vpn0")) == ("1", "0")
+        apply_firewall(world.host, VPN_TAKES_OVER[way])
+        wait_for(lambda: forwarding(world.host, "vpn0") == "1", 1, "forwarding on the VPN")
+        assert not vm.broken()
+        assert vm.world_sees() == VPN_ADDRESS
+        apply_firewall(world.host, VPN_LETS_GO[way])
+        wait_for(lambda: forwarding(world.host, "vpn0") == "0", 1, "the VPN as it was before")
+        assert not vm.broken()
+        assert vm.world_sees() == UPLINK_ADDRESS
+    end_network(broker)
+    wait_for(lambda: forwarding(world.host, UPLINK) == "0", 2, "the uplink as it was before")
+
+
+def test_forwarding_is_put_back_after_a_crash(world, make_broker, bin_dir):
+    broker = make_broker(idle_timeout_s=IDLE_S)
+    with resident(broker, bin_dir):
+        assert forwarding(world.host, UPLINK) == "1"
+        broker.kill("priv")
+    broker.start()
+    end_network(broker)
+    wait_for(lambda: forwarding(world.host, UPLINK) == "0", 2, "the uplink as it was before")
+    # The same when nothing is left to be taken up.
+    apply_firewall(world.host, UFW)
+    with broker.connect() as peer:
+        bridge = peer.call("AcquireNetwork", network="shared")[0]["network"]["bridge"]
+        assert forwarding(world.host, UPLINK) == "1"
+        broker.kill("priv")
+    world.host.ip("link", "delete", bridge)
+    assert rules_of_ours(world.host)
+    broker.start()
+    wait_for(lambda: not rules_of_ours(world.host), 2, "no rule of ours is left")
+    assert forwarding(world.host, UPLINK) == "0"
+    assert not broker.tables()
+
+
+def test_forwarding_that_others_need_stays(world, make_broker):
+    """On before us it is not ours; turned on for all interfaces meanwhile, as Docker does, it is not ours any more."""
+    broker = make_broker(idle_timeout_s=IDLE_S)
+    world.host.sysctl(f"net/ipv4/conf/{UPLINK}/forwarding", 1)
+    with broker.connect() as peer:
+        peer.call("AcquireNetwork", network="shared")
+    end_network(broker)
+    wait_for(lambda: not broker.tables(), 2, "the end of NAT")
+    assert forwarding(world.host, UPLINK) == "1"
+    world.host.sysctl(f"net/ipv4/conf/{UPLINK}/forwarding", 0)
+    with broker.connect() as peer:
+        peer.call("AcquireNetwork", network="shared")
+        world.host.sysctl("net/ipv4/ip_forward", 1)
+    end_network(broker)
+    wait_for(lambda: broker.leftovers().files == ["lock", "socket"], 2, "nothing remembered")
+    assert forwarding(world.host, UPLINK) == "1"
+
+
+# Subnets
+
+
+@pytest.mark.parametrize("taken", ["address", "route"])
+def test_lan_takes_the_subnet_of_a_running_network(world, make_broker, bin_dir, taken):
+    """A laptop that moves: VMs go on, it is said once what to do, and the next start is on another subnet."""
+    broker = make_broker(idle_timeout_s=IDLE_S)
+    with resident(broker, bin_dir) as vm:
+        if taken == "address":
+            world.host.ip("address", "add", "192.168.64.77/24", "dev", UPLINK)
+        else:
+            world.host.ip("route", "add", "192.168.0.0/16", "via", "198.51.100.1")
+        wait_for(lambda: "overlaps the host's" in broker.log(), 1, "a warning")
+        world.host.ip("address", "add", "192.168.64.78/32", "dev", UPLINK)
+        assert not vm.broken()
+    end_network(broker)
+    log = broker.log()
+    assert log.count("overlaps the host's") == 1
+    assert "192.168.64.0/24" in log and UPLINK in log and "end its VMs" in log
+    with broker.connect() as peer:
+        subnet = peer.call("AcquireNetwork", network="shared")[0]["network"]["subnet"]
+    assert not subnet.startswith("192.168.64."), "the next start is elsewhere"
+    assert broker.log().count("overlaps the host's") == 1
+
+
+def test_host_without_a_network_gets_one_later(world, make_broker, bin_dir):
+    world.host.ip("route", "del", "default")
+    broker = make_broker()
+    with resident(broker, bin_dir) as vm:
+        assert vm.broken() == ["out"]
+        world.host.ip("route", "add", "default", "via", "198.51.100.1")
+        wait_for(lambda: not vm.broken(), 2, "the way out")

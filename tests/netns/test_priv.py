@@ -80,7 +80,8 @@ class Captured:
         self.directory = lab.public_directory("priv")
         self.state_dir = self.directory / "state"
         self.runtime_dir = self.directory / "run"
-        for path in (self.state_dir, self.runtime_dir, self.runtime_dir / "networks"):
+        self.runtime_dir.mkdir()
+        for path in (self.state_dir, self.runtime_dir / "networks"):
             path.mkdir()
             os.chown(path, NOBODY.uid, NOBODY.gid)
         self.log_path = self.directory / "log"
