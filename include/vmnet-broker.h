@@ -50,6 +50,9 @@ struct vmnet_broker_network {
 	uint32_t mtu;           /* bytes */
 	char bridge[16];
 	char domain[64];
+	bool has_ipv6;
+	struct in6_addr ipv6_prefix; /* a /64; zero without IPv6 */
+	struct in6_addr gateway6;    /* the host's address in it */
 };
 
 /*

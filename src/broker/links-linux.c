@@ -329,7 +329,7 @@ static int take_address(struct nl_msg *message, void *context)
 	struct address_look *look = context;
 	struct ipv4_subnet subnet = {.prefix_length = header->ifa_prefixlen};
 
-	if ((int)header->ifa_index != look->index ||
+	if (header->ifa_family != AF_INET || (int)header->ifa_index != look->index ||
 		nlmsg_parse(nlmsg_hdr(message), sizeof(*header), attributes, IFA_MAX, NULL) < 0 ||
 		!attributes[IFA_LOCAL] || look->subnet.prefix_length)
 		return NL_OK;
@@ -339,6 +339,45 @@ static int take_address(struct nl_msg *message, void *context)
 	look->host_offset =
 		ntohl(nla_get_u32(attributes[IFA_LOCAL])) - ntohl(subnet.address.s_addr);
 	return NL_OK;
+}
+
+struct ipv6_look {
+	int index;
+	bool found;
+	struct in6_addr prefix;
+};
+
+/* Another program may have given the bridge other addresses. */
+static int take_ipv6_address(struct nl_msg *message, void *context)
+{
+	const struct ifaddrmsg *header = nlmsg_data(nlmsg_hdr(message));
+	struct nlattr *attributes[IFA_MAX + 1];
+	struct ipv6_look *look = context;
+	struct in6_addr address, gateway;
+
+	if (header->ifa_family != AF_INET6 || (int)header->ifa_index != look->index ||
+		header->ifa_prefixlen != IPV6_PREFIX_SIZE * 8 || look->found ||
+		nlmsg_parse(nlmsg_hdr(message), sizeof(*header), attributes, IFA_MAX, NULL) < 0 ||
+		!attributes[IFA_ADDRESS] || nla_len(attributes[IFA_ADDRESS]) != sizeof(address))
+		return NL_OK;
+	memcpy(&address, nla_data(attributes[IFA_ADDRESS]), sizeof(address));
+	gateway = ipv6_prefix_gateway(address.s6_addr);
+	if (!ipv6_prefix_is_local(address.s6_addr) ||
+		memcmp(&address, &gateway, sizeof(address)) != 0)
+		return NL_OK;
+	memcpy(&look->prefix, &address, IPV6_PREFIX_SIZE);
+	look->found = true;
+	return NL_OK;
+}
+
+static void read_ipv6_address(int index, struct platform_network *network)
+{
+	struct ifaddrmsg header = {.ifa_family = AF_INET6};
+	struct ipv6_look look = {.index = index};
+
+	linux_dump(RTM_GETADDR, &header, sizeof(header), take_ipv6_address, &look);
+	network->has_ipv6 = look.found;
+	network->ipv6_prefix = look.prefix;
 }
 
 /* Prefix length 0 when the bridge has no address. */
@@ -362,6 +401,7 @@ static int visit_bridge(struct link_watch *watch, const struct link_view *view,
 	int error = link_watch_add(watch, view->index, LINK_KIND_BRIDGE, 0, view->tag.network);
 
 	read_address(view->index, &network);
+	read_ipv6_address(view->index, &network);
 	if (!error)
 		error = text_copy(network.name, sizeof(network.name), view->tag.network);
 	if (!error)

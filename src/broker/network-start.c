@@ -11,6 +11,8 @@
 
 /* How often priv may find a subnet taken that looked free here. */
 #define SUBNET_TRIES 8
+/* The same for prefixes, of which networks of one broker can share one by chance. */
+#define PREFIX_TRIES 64
 
 static void release_uses(struct subnet_uses *uses)
 {
@@ -150,11 +152,47 @@ static void remove_records(struct network *network)
 		log_warn(network->tag, "its record could not be removed: %s", strerror(-error));
 }
 
+static void choose_prefix(struct network *network, uint32_t attempt)
+{
+	network->link.has_ipv6 = network->settings.ipv6;
+	if (network->settings.has_ipv6_prefix)
+		network->link.ipv6_prefix = network->settings.ipv6_prefix;
+	else
+		network_ipv6_prefix(network->registry->instance, network->name, attempt,
+			network->link.ipv6_prefix.s6_addr);
+}
+
+/* A host without IPv6 has networks without it, and is told so once. */
+static int create_without_ipv6(struct network *network, char *detail)
+{
+	struct registry *registry = network->registry;
+
+	if (!registry->lacks_ipv6)
+		log_info("main", "networks are made without IPv6: %s", detail);
+	registry->lacks_ipv6 = true;
+	network->link.has_ipv6 = false;
+	return platform_create_network(registry->platform, &network->link, detail);
+}
+
+/* The bridge with a prefix that is free, unless another one was asked for. */
+static int create_with_ipv6(struct network *network, char *detail)
+{
+	int error = -EADDRNOTAVAIL;
+
+	for (uint32_t attempt = 0; error == -EADDRNOTAVAIL && attempt < PREFIX_TRIES; attempt++) {
+		choose_prefix(network, attempt);
+		error = platform_create_network(
+			network->registry->platform, &network->link, detail);
+		if (network->settings.has_ipv6_prefix)
+			break;
+	}
+	return error == -EAFNOSUPPORT ? create_without_ipv6(network, detail) : error;
+}
+
 /* The bridge on a free subnet, records first. */
 static int create_bridge(struct network *network, uid_t uid, struct failure *failure)
 {
 	cleanup_uses struct subnet_uses uses = {0};
-	struct registry *registry = network->registry;
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	int error = list_uses(network, &uses);
 
@@ -177,7 +215,7 @@ static int create_bridge(struct network *network, uid_t uid, struct failure *fai
 			return failure_set(failure, BROKER_ERROR_INTERNAL,
 				"the record of network \"%s\" could not be written: %s",
 				network->name, strerror(-error));
-		error = platform_create_network(registry->platform, &network->link, detail);
+		error = create_with_ipv6(network, detail);
 		if (error != -EADDRINUSE || network->settings.has_subnet)
 			break;
 		if (subnet_uses_add(&uses, network->link.subnet, "%s", detail) < 0)
@@ -205,9 +243,13 @@ static void report_start(const struct network *network)
 {
 	char subnet[SUBNET_TEXT_SIZE];
 
+	char prefix[INET6_ADDRSTRLEN] = "none";
+
 	ipv4_subnet_to_text(network->link.subnet, subnet);
-	log_info(network->tag, "created bridge %s, mode %s, subnet %s, MTU %u",
-		network->link.bridge, network_mode_to_text(network->link.mode), subnet,
+	if (network->link.has_ipv6)
+		inet_ntop(AF_INET6, &network->link.ipv6_prefix, prefix, sizeof(prefix));
+	log_info(network->tag, "created bridge %s, mode %s, subnet %s, IPv6 prefix %s, MTU %u",
+		network->link.bridge, network_mode_to_text(network->link.mode), subnet, prefix,
 		network->link.mtu);
 }
 

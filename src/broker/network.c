@@ -593,6 +593,8 @@ void network_describe(const struct network *network, struct broker_network *ret_
 	if (described.running) {
 		described.mtu = network->link.mtu;
 		described.subnet = network->link.subnet;
+		described.has_ipv6 = network->link.has_ipv6;
+		described.ipv6_prefix = network->link.ipv6_prefix;
 		snprintf(described.bridge, sizeof(described.bridge), "%s", network->link.bridge);
 	} else {
 		described.mtu = network->config->settings.mtu;

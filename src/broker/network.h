@@ -52,6 +52,7 @@ struct registry {
 	/* After a network came or went; may be NULL. */
 	void (*changed)(void *context);
 	void *context;
+	bool lacks_ipv6;          /* the host does, which was logged */
 	struct network *networks; /* sorted by name */
 	struct rate_limit interface_lines;
 };

@@ -28,7 +28,7 @@ struct platform_network {
 	struct ipv4_subnet subnet;
 	uint32_t gateway_offset; /* of the host's own address; 0 when creating: the first host */
 	bool has_ipv6;
-	struct in6_addr ipv6_prefix; /* a /64 */
+	struct in6_addr ipv6_prefix; /* a /64; the host is its ::1 */
 	uint32_t mtu;
 	char uplink[IFNAMSIZ]; /* the only link to the world; empty for any */
 	char bridge[IFNAMSIZ];
@@ -94,7 +94,10 @@ int platform_visit_links(
 /* Adds every address and route of the host to uses. */
 int platform_list_uses(struct platform *platform, struct subnet_uses *uses);
 
-/* Makes the bridge and fills in network->bridge. -EADDRINUSE: the subnet is taken. */
+/*
+ * Makes the bridge and fills in network->bridge. -EADDRINUSE: the subnet is taken; -EADDRNOTAVAIL:
+ * the IPv6 prefix is. -EAFNOSUPPORT: the system has no IPv6.
+ */
 int platform_create_network(
 	struct platform *platform, struct platform_network *network, char *detail);
 

@@ -19,6 +19,9 @@ static int convert_network(
 		.mask = ipv4_subnet_mask(source->subnet),
 		.gateway = source->gateway,
 		.mtu = source->mtu,
+		.has_ipv6 = source->has_ipv6,
+		.ipv6_prefix = source->ipv6_prefix,
+		.gateway6 = source->ipv6_prefix,
 	};
 
 	if (source->subnet.prefix_length == 0 || source->gateway.s_addr == 0)
@@ -27,6 +30,7 @@ static int convert_network(
 	text_copy(network.mode, sizeof(network.mode), source->mode);
 	text_copy(network.bridge, sizeof(network.bridge), source->bridge);
 	text_copy(network.domain, sizeof(network.domain), source->domain);
+	network.gateway6.s6_addr[15] |= source->has_ipv6;
 	*ret_network = network;
 	return 0;
 }

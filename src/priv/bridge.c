@@ -1,7 +1,6 @@
 /* Making a network's bridge. */
 
 #include "priv/rtnl.h"
-#include "priv/sysctl.h"
 
 #include <errno.h>
 #include <linux/if_link.h>
@@ -134,7 +133,7 @@ static struct step finish_bridge(
 	if (!step.error)
 		step.error = rtnl_tag_link(links, index, &tag, altname, wish->mtu);
 	if (!step.error)
-		step = (struct step){"disabling IPv6 on", sysctl_disable_ipv6(name)};
+		step = (struct step){"setting up IPv6 on", rtnl_set_ipv6(links, index, wish, name)};
 	if (!step.error)
 		step = (struct step){"giving an address to",
 			add_gateway_address(links, index, wish->subnet, wish->gateway_offset)};
@@ -155,6 +154,8 @@ int links_create_bridge(
 	error = check_name_free(links, wish->network, name, outcome);
 	if (!error)
 		error = rtnl_check_subnet_free(links, wish->subnet, outcome);
+	if (!error && wish->has_ipv6)
+		error = rtnl_check_ipv6(links, wish->ipv6_prefix, outcome);
 	if (error)
 		return error;
 	error = request_bridge(links, wish, name);

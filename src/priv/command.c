@@ -6,6 +6,11 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+/* What dnsmasq does without being told, too, but for mode host. */
+#define ADVERTISEMENT_INTERVAL_S 600
+#define ADVERTISEMENT_LIFETIME_S 1800
 
 void command_done(struct command *command)
 {
@@ -59,13 +64,23 @@ static void add_process(struct command *command, int *error)
 	add(command, error, "--log-async=25");
 }
 
+static void prefix_text(const struct bridge_facts *facts, char text[INET6_ADDRSTRLEN])
+{
+	struct in6_addr prefix = {0};
+
+	memcpy(&prefix, facts->ipv6_prefix, IPV6_PREFIX_SIZE);
+	inet_ntop(AF_INET6, &prefix, text, INET6_ADDRSTRLEN);
+}
+
 static void add_dns(struct command *command, int *error, const struct bridge_facts *facts,
-	const struct verb_start_dnsmasq *wanted)
+	const struct verb_start_dnsmasq *wanted, const struct dnsmasq_options *options)
 {
 	char domain[NETWORK_DOMAIN_SIZE];
 	char subnet[SUBNET_TEXT_SIZE];
+	char prefix[INET6_ADDRSTRLEN];
 
 	ipv4_subnet_to_text(facts->subnet, subnet);
+	prefix_text(facts, prefix);
 	network_domain(facts->network, domain);
 	if (*wanted->domain)
 		(void)text_copy(domain, sizeof(domain), wanted->domain);
@@ -80,11 +95,13 @@ static void add_dns(struct command *command, int *error, const struct bridge_fac
 	add(command, error, "--domain=%s", domain);
 	add(command, error, "--local=/%s/", domain);
 	/* The first name is the one that addresses are resolved back to. */
-	add(command, error, "--interface-name=_gateway.%s,%s/4", domain, facts->name);
-	add(command, error, "--interface-name=_gateway,%s/4", facts->name);
-	add(command, error, "--interface-name=host.%s,%s/4", domain, facts->name);
-	add(command, error, "--interface-name=host,%s/4", facts->name);
+	add(command, error, "--interface-name=_gateway.%s,%s", domain, facts->name);
+	add(command, error, "--interface-name=_gateway,%s", facts->name);
+	add(command, error, "--interface-name=host.%s,%s", domain, facts->name);
+	add(command, error, "--interface-name=host,%s", facts->name);
 	add(command, error, "--rev-server=%s", subnet);
+	if (facts->has_ipv6)
+		add(command, error, "--rev-server=%s/64", prefix);
 	if (facts->mode == NETWORK_MODE_HOST)
 		add(command, error, "--no-resolv");
 }
@@ -120,6 +137,8 @@ static uint32_t lease_limit(struct ipv4_subnet subnet)
 static void add_dhcp(struct command *command, int *error, const struct bridge_facts *facts,
 	const struct verb_start_dnsmasq *wanted)
 {
+	const char *name;
+
 	add_range(command, error, facts, wanted);
 	add(command, error, "--dhcp-authoritative");
 	add(command, error, "--dhcp-rapid-commit");
@@ -130,9 +149,28 @@ static void add_dhcp(struct command *command, int *error, const struct bridge_fa
 	add(command, error, "--dhcp-option-force=option:mtu,%u", facts->mtu);
 	if (facts->mode == NETWORK_MODE_HOST)
 		add(command, error, "--dhcp-option=option:router");
-	/* A guest of that name would be everybody's proxy (VU#598349). */
-	add(command, error, "--dhcp-name-match=set:wpad,wpad");
-	add(command, error, "--dhcp-ignore-names=tag:wpad");
+	for (size_t i = 0; (name = hostname_get_reserved(i)); i++)
+		add(command, error, "--dhcp-name-match=set:reserved,%s", name);
+	add(command, error, "--dhcp-ignore-names=tag:reserved");
+}
+
+/*
+ * VMs make their addresses themselves (RFC 4862) and ask for the rest (RFC 8415 6.1). Their names
+ * get the address that follows from their MAC when it answers. A lifetime of 0: no router (RFC 4861
+ * 4.2).
+ */
+static void add_router_advertisement(struct command *command, int *error,
+	const struct bridge_facts *facts, const struct verb_start_dnsmasq *wanted)
+{
+	char prefix[INET6_ADDRSTRLEN];
+
+	prefix_text(facts, prefix);
+	add(command, error, "--dhcp-range=%s,ra-stateless,ra-names,64", prefix);
+	add(command, error, "--ra-param=%s,mtu:%u,%u,%u", facts->name, facts->mtu,
+		ADVERTISEMENT_INTERVAL_S,
+		facts->mode == NETWORK_MODE_HOST ? 0 : ADVERTISEMENT_LIFETIME_S);
+	if (wanted->services & VERB_SERVICE_DNS)
+		add(command, error, "--dhcp-option=option6:dns-server,[%s1]", prefix);
 }
 
 int command_build_dnsmasq(struct command *command, const char *path,
@@ -147,9 +185,11 @@ int command_build_dnsmasq(struct command *command, const char *path,
 	add(command, &error, "--interface=%s", facts->name);
 	/* Every --interface brings lo along. */
 	add(command, &error, "--except-interface=lo");
-	add_dns(command, &error, facts, wanted);
+	add_dns(command, &error, facts, wanted, options);
 	if (wanted->services & VERB_SERVICE_DHCP)
 		add_dhcp(command, &error, facts, wanted);
+	if (facts->has_ipv6 && wanted->services & VERB_SERVICE_ROUTER_ADVERTISEMENT)
+		add_router_advertisement(command, &error, facts, wanted);
 	add(command, &error, "--dhcp-leasefile=%s/%s.leases", options->state_dir, facts->network);
 	add(command, &error, "--dhcp-hostsfile=%s/networks/%s.hosts", options->runtime_dir,
 		facts->network);

@@ -5,7 +5,7 @@
 
 #include "priv/dnsmasq.h"
 
-#define COMMAND_ARGUMENTS_MAX 48
+#define COMMAND_ARGUMENTS_MAX 64
 
 /* A NULL-terminated argument vector that owns its strings. Zero it first. */
 struct command {

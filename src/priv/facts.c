@@ -67,13 +67,21 @@ static bool is_gateway_address(struct rtnl_addr *address, int index, struct brid
 	return true;
 }
 
-static int find_subnet(struct nl_cache *addresses, int index, struct bridge_facts *ret_facts)
+static int find_addresses(struct nl_cache *addresses, int index, struct bridge_facts *ret_facts)
 {
+	int error = -ENOENT;
+
 	for (struct nl_object *object = nl_cache_get_first(addresses); object;
-		object = nl_cache_get_next(object))
-		if (is_gateway_address((struct rtnl_addr *)object, index, ret_facts))
-			return 0;
-	return -ENOENT;
+		object = nl_cache_get_next(object)) {
+		struct rtnl_addr *address = (struct rtnl_addr *)object;
+
+		if (error && is_gateway_address(address, index, ret_facts))
+			error = 0;
+		if (!ret_facts->has_ipv6)
+			ret_facts->has_ipv6 =
+				rtnl_read_ipv6_gateway(address, index, ret_facts->ipv6_prefix);
+	}
+	return error;
 }
 
 static int read_facts(struct links *links, struct nl_cache *addresses, struct rtnl_link *link,
@@ -93,7 +101,7 @@ static int read_facts(struct links *links, struct nl_cache *addresses, struct rt
 	if (!error)
 		error = text_copy(facts.name, sizeof(facts.name), rtnl_link_get_name(link));
 	if (!error)
-		error = find_subnet(addresses, rtnl_link_get_ifindex(link), &facts);
+		error = find_addresses(addresses, rtnl_link_get_ifindex(link), &facts);
 	if (!error)
 		*ret_facts = facts;
 	return error;

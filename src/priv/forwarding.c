@@ -57,12 +57,6 @@ static bool has_switch(const char *family, const char *interface_name, const cha
 	return value == 0 || current == value;
 }
 
-/* Whether a network's bridge has IPv6 at all. */
-static bool has_ipv6(const struct bridge_facts *bridge)
-{
-	return has_switch("ipv6", bridge->name, "disable_ipv6", '0');
-}
-
 static int set_uplinks(
 	struct forwarding *forwarding, int address_family, const char *family, const char *key)
 {
@@ -111,7 +105,7 @@ static int apply_ipv6(
 	int error = 0;
 
 	for (size_t i = 0; i < bridges_count && !error; i++) {
-		if (bridges[i].mode != NETWORK_MODE_SHARED || !has_ipv6(&bridges[i]))
+		if (bridges[i].mode != NETWORK_MODE_SHARED || !bridges[i].has_ipv6)
 			continue;
 		any = true;
 		if (each)

@@ -20,7 +20,9 @@ struct bridge_facts {
 	enum network_mode mode;
 	struct ipv4_subnet subnet;
 	uint32_t gateway_offset; /* the host's own address, from the subnet's */
-	uint32_t mtu;            /* bytes */
+	bool has_ipv6;
+	uint8_t ipv6_prefix[IPV6_PREFIX_SIZE]; /* the first half of a /64 */
+	uint32_t mtu;                          /* bytes */
 };
 
 /* What a new bridge shall be; checked by the caller. */
@@ -30,9 +32,9 @@ struct bridge_wish {
 	struct ipv4_subnet subnet;
 	uint32_t gateway_offset;
 	bool has_ipv6;
-	uint8_t ipv6_prefix[8]; /* the first half of a /64 */
-	uint32_t mtu;           /* bytes */
-	const char *uplink;     /* empty: any */
+	uint8_t ipv6_prefix[IPV6_PREFIX_SIZE]; /* the first half of a /64 */
+	uint32_t mtu;                          /* bytes */
+	const char *uplink;                    /* empty: any */
 };
 
 struct links;
@@ -56,7 +58,8 @@ const char *links_runtime_directory(const struct links *links);
 /*
  * Makes a network's bridge, up, and puts its ifindex into outcome. -EEXIST: there is a link of that
  * name, ours or not, which stays untouched. -EADDRINUSE: the host uses a part of the subnet
- * already. On any failure nothing is left behind. Says into outcome what failed.
+ * already; -EADDRNOTAVAIL: it uses a part of the IPv6 prefix. -EAFNOSUPPORT: it has no IPv6. On any
+ * failure nothing is left behind. Says into outcome what failed.
  */
 int links_create_bridge(
 	struct links *links, const struct bridge_wish *wish, struct verb_outcome *outcome);

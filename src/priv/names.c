@@ -157,6 +157,37 @@ void bridge_altname(const char *network, char altname[LINK_ALTNAME_SIZE])
 	snprintf(altname, LINK_ALTNAME_SIZE, "vmnet-%s", network);
 }
 
+void network_ipv6_prefix(
+	uint32_t instance, const char *network, uint32_t attempt, uint8_t prefix[IPV6_PREFIX_SIZE])
+{
+	uint32_t site = hash_network(instance, "/");
+	uint32_t hash = hash_network(instance, network);
+	uint32_t subnet = (hash >> 16 ^ hash) + attempt;
+
+	prefix[0] = 0xfd;
+	prefix[1] = (uint8_t)(site >> 24);
+	prefix[2] = (uint8_t)(site >> 16);
+	prefix[3] = (uint8_t)(site >> 8);
+	prefix[4] = (uint8_t)site;
+	/* Another name that no network has: 8 bits more. */
+	prefix[5] = (uint8_t)hash_network(instance, "//");
+	prefix[6] = (uint8_t)(subnet >> 8);
+	prefix[7] = (uint8_t)subnet;
+}
+
+bool ipv6_prefix_is_local(const uint8_t prefix[IPV6_PREFIX_SIZE])
+{
+	return prefix[0] == 0xfd;
+}
+
+struct in6_addr ipv6_prefix_gateway(const uint8_t prefix[IPV6_PREFIX_SIZE])
+{
+	struct in6_addr gateway = {.s6_addr[15] = 1};
+
+	memcpy(gateway.s6_addr, prefix, IPV6_PREFIX_SIZE);
+	return gateway;
+}
+
 static struct mac mac_from_number(uint8_t kind, uint32_t number)
 {
 	return (struct mac){.bytes = {0xfe, kind, (uint8_t)(number >> 24), (uint8_t)(number >> 16),
@@ -196,6 +227,22 @@ void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE])
 void forwards_table_name(uint32_t instance, char name[FORWARDS_TABLE_SIZE])
 {
 	snprintf(name, FORWARDS_TABLE_SIZE, "vmnet_forwards_%08x", instance);
+}
+
+static const char *const reserved_hostnames[] = {
+	"_gateway", "gateway", "host", "isatap", "localhost", "wpad"};
+
+const char *hostname_get_reserved(size_t index)
+{
+	return index < array_length(reserved_hostnames) ? reserved_hostnames[index] : NULL;
+}
+
+bool hostname_is_reserved(const char *hostname)
+{
+	for (size_t i = 0; i < array_length(reserved_hostnames); i++)
+		if (strcasecmp(reserved_hostnames[i], hostname) == 0)
+			return true;
+	return false;
 }
 
 void network_domain(const char *network, char domain[NETWORK_DOMAIN_SIZE])

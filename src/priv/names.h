@@ -13,6 +13,8 @@
 #include "base/text.h"
 
 #include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define LINK_TAG_SIZE       96
@@ -20,6 +22,7 @@
 #define NAT_TABLE_SIZE      32
 #define FORWARDS_TABLE_SIZE 32
 #define NETWORK_DOMAIN_SIZE (NETWORK_NAME_SIZE + 8)
+#define IPV6_PREFIX_SIZE    8 /* bytes: every network has a /64 */
 
 enum network_mode {
 	NETWORK_MODE_SHARED,  /* NAT out */
@@ -63,6 +66,19 @@ void bridge_altname(const char *network, char altname[LINK_ALTNAME_SIZE]);
 /* fe:77 and the four bytes of the bridge's name: the gateway keeps its MAC over restarts. */
 struct mac bridge_mac(uint32_t instance, const char *network);
 
+/*
+ * The first half of a network's IPv6 /64: fd, 40 bits that follow from the instance, 16 that follow
+ * from the name (RFC 4193 3.2), and attempt added to them, for the case that two names meet.
+ */
+void network_ipv6_prefix(
+	uint32_t instance, const char *network, uint32_t attempt, uint8_t prefix[IPV6_PREFIX_SIZE]);
+
+/* In fd00::/8, which everybody may give out himself (RFC 4193 3.1). */
+bool ipv6_prefix_is_local(const uint8_t prefix[IPV6_PREFIX_SIZE]);
+
+/* The host's own address on it, PREFIX::1. */
+struct in6_addr ipv6_prefix_gateway(const uint8_t prefix[IPV6_PREFIX_SIZE]);
+
 /* A TAP, "vmtapXXXXXXXX": the front picks number at random among the free ones. */
 void tap_interface_name(uint32_t number, char name[IFNAMSIZ]);
 
@@ -80,6 +96,16 @@ void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE]);
 
 /* Our nft table of forwards, "vmnet_forwards_INSTANCE". */
 void forwards_table_name(uint32_t instance, char name[FORWARDS_TABLE_SIZE]);
+
+/*
+ * Names that lead to the host, or that programs trust in any network they are in: no VM may have
+ * one ("wpad": VU#598349, "isatap": RFC 5214 8.3.3, "localhost": RFC 6761 6.3). Number index of
+ * them, static storage; NULL behind the last.
+ */
+const char *hostname_get_reserved(size_t index);
+
+/* Whether it is one of them; case says nothing. */
+bool hostname_is_reserved(const char *hostname);
 
 /*
  * The DNS domain of a network, "NETWORK.vmnet" in lower case (RFC 4343: case says nothing). What a

@@ -2,7 +2,9 @@
 
 #include "priv/nat.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
+#include <string.h>
 
 /*
  * A VM knows the MTU of its own network only. So both sides of a TCP connection are told the
@@ -39,6 +41,26 @@ static void write_published_rules(FILE *out, const struct bridge_facts *bridge)
 	fprintf(out, "iifname \"%s\" ct direction reply ct status dnat accept\n", bridge->name);
 }
 
+static void prefix_to_text(const struct bridge_facts *bridge, char text[INET6_ADDRSTRLEN])
+{
+	struct in6_addr prefix = {0};
+
+	memcpy(&prefix, bridge->ipv6_prefix, IPV6_PREFIX_SIZE);
+	inet_ntop(AF_INET6, &prefix, text, INET6_ADDRSTRLEN);
+}
+
+/* Nobody forwards what is link-local (RFC 4291 2.5.6), so that the prefix is all there is. */
+static void write_ipv6_source_rule(FILE *out, const struct bridge_facts *bridge)
+{
+	char prefix[INET6_ADDRSTRLEN];
+
+	prefix_to_text(bridge, prefix);
+	if (bridge->has_ipv6)
+		fprintf(out, "iifname \"%s\" ip6 saddr != %s/64 drop\n", bridge->name, prefix);
+	else
+		fprintf(out, "iifname \"%s\" meta nfproto ipv6 drop\n", bridge->name);
+}
+
 static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
 {
 	char subnet[SUBNET_TEXT_SIZE];
@@ -46,6 +68,7 @@ static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
 	ipv4_subnet_to_text(bridge->subnet, subnet);
 	if (bridge->mode == NETWORK_MODE_SHARED) {
 		fprintf(out, "iifname \"%s\" ip saddr != %s drop\n", bridge->name, subnet);
+		write_ipv6_source_rule(out, bridge);
 		fprintf(out, "oifname \"%s\" ct state established,related accept\n", bridge->name);
 	} else {
 		fprintf(out, "iifname \"%s\" drop\n", bridge->name);
@@ -61,15 +84,21 @@ static void write_masquerade_rules(FILE *out, const struct bridge_facts *bridge)
 		"masquerade",
 	};
 	char subnet[SUBNET_TEXT_SIZE];
+	char prefix[INET6_ADDRSTRLEN];
 
 	if (bridge->mode != NETWORK_MODE_SHARED)
 		return;
 	ipv4_subnet_to_text(bridge->subnet, subnet);
-	for (size_t i = 0; i < array_length(actions); i++)
+	prefix_to_text(bridge, prefix);
+	for (size_t i = 0; i < array_length(actions); i++) {
 		fprintf(out,
 			"oifname != \"%s\" ip saddr %s"
 			" ip daddr != { 224.0.0.0/24, 255.255.255.255 } %s\n",
 			bridge->name, subnet, actions[i]);
+		if (bridge->has_ipv6)
+			fprintf(out, "oifname != \"%s\" ip6 saddr %s/64 ip6 daddr != ff00::/8 %s\n",
+				bridge->name, prefix, actions[i]);
+	}
 }
 
 static void write_table(

@@ -61,7 +61,7 @@ static int check_addresses(
 	return 0;
 }
 
-static int first_hop_index(struct rtnl_route *route)
+int rtnl_first_hop_index(struct rtnl_route *route)
 {
 	struct rtnl_nexthop *hop =
 		rtnl_route_get_nnexthops(route) > 0 ? rtnl_route_nexthop_n(route, 0) : NULL;
@@ -96,7 +96,8 @@ static int check_routes(
 		struct ipv4_subnet used;
 
 		if (is_route_of_others(route, &used) && ipv4_subnets_overlap(subnet, used))
-			return say_overlap(outcome, subnet, used, "route", first_hop_index(route));
+			return say_overlap(
+				outcome, subnet, used, "route", rtnl_first_hop_index(route));
 	}
 	return 0;
 }

@@ -1,5 +1,5 @@
 /*
- * What bridge.c, tap.c, facts.c and routes.c share of rtnetlink (rtnetlink(7)). Nobody else
+ * What bridge.c, ipv6.c, tap.c, facts.c and routes.c share of rtnetlink (rtnetlink(7)). Nobody else
  * includes it.
  */
 #pragma once
@@ -58,6 +58,25 @@ int rtnl_count_tap_queues(int index, uint32_t *ret_count);
 
 /* -ENODEV when it is gone already. */
 int rtnl_delete_link(struct links *links, int index);
+
+/* The link of a route's first next hop; 0: none. */
+int rtnl_first_hop_index(struct rtnl_route *route);
+
+/*
+ * Turns IPv6 on and gives the host its address, or turns it off, as the wish has it; before the
+ * link is up. -EAFNOSUPPORT: the kernel has no IPv6.
+ */
+int rtnl_set_ipv6(struct links *links, int index, const struct bridge_wish *wish, const char *name);
+
+/* -EAFNOSUPPORT when the host has no IPv6; -EADDRNOTAVAIL when an address or route of it overlaps
+ * the prefix. Says what it is. */
+int rtnl_check_ipv6(struct links *links, const uint8_t ipv6_prefix[IPV6_PREFIX_SIZE],
+	struct verb_outcome *outcome);
+
+/* True when address can be what rtnl_set_ipv6() gave the link index; its prefix is filled in then.
+ */
+bool rtnl_read_ipv6_gateway(
+	struct rtnl_addr *address, int index, uint8_t ret_prefix[IPV6_PREFIX_SIZE]);
 
 /* -EADDRINUSE when an address or route of the host overlaps the subnet; says which. */
 int rtnl_check_subnet_free(

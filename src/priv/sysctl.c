@@ -25,6 +25,14 @@ int sysctl_set_interface(
 	return 0;
 }
 
+bool sysctl_has_ipv6(void)
+{
+	cleanup_fd int fd = open("/proc/sys/net/ipv6/conf/all/disable_ipv6", O_RDONLY | O_CLOEXEC);
+	char disabled;
+
+	return fd >= 0 && pread(fd, &disabled, 1, 0) == 1 && disabled == '0';
+}
+
 int sysctl_disable_ipv6(const char *interface_name)
 {
 	int error = sysctl_set_interface("ipv6", interface_name, "disable_ipv6", '1');

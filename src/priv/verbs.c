@@ -52,6 +52,13 @@ static int check_subnet(const struct verb_call *call, struct ipv4_subnet subnet)
 	return 0;
 }
 
+static int check_ipv6(const struct verb_call *call, const struct bridge_wish *wish)
+{
+	if (wish->has_ipv6 && !ipv6_prefix_is_local(wish->ipv6_prefix))
+		return outcome_fail(call->outcome, -EINVAL, "an IPv6 prefix must be in fd00::/8");
+	return 0;
+}
+
 static int run_create_bridge(const struct verb_call *call)
 {
 	const struct verb_create_bridge *wanted = &call->request->create_bridge;
@@ -60,11 +67,13 @@ static int run_create_bridge(const struct verb_call *call)
 		.mode = (enum network_mode)wanted->mode,
 		.subnet = {{wanted->subnet_address}, wanted->prefix_length},
 		.gateway_offset = wanted->gateway_offset ? wanted->gateway_offset : 1,
+		.has_ipv6 = wanted->has_ipv6 != 0,
 		.mtu = wanted->mtu,
 		.uplink = wanted->uplink,
 	};
 	int error = check_network(call, wanted->network);
 
+	memcpy(wish.ipv6_prefix, wanted->ipv6_prefix, sizeof(wish.ipv6_prefix));
 	if (!error && wanted->mode >= NETWORK_MODE_BRIDGED)
 		error = outcome_fail(call->outcome, -EINVAL, "no such mode: %u", wanted->mode);
 	if (!error)
@@ -73,6 +82,8 @@ static int run_create_bridge(const struct verb_call *call)
 		error = outcome_fail(call->outcome, -EINVAL, "no room behind the gateway");
 	if (!error)
 		error = check_mtu(call, wish.mtu);
+	if (!error)
+		error = check_ipv6(call, &wish);
 	return error ? error : links_create_bridge(call->context->links, &wish, call->outcome);
 }
 

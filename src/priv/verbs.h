@@ -33,7 +33,8 @@
 
 enum verb {
 	/* Bridge with address, fixed MAC, no forwarding delay, up. Reply: ifindex. -EEXIST: there
-	 * is one already. -EADDRINUSE: the subnet overlaps an address or route of the host. */
+	 * is one already. -EADDRINUSE: the subnet overlaps an address or route of the host;
+	 * -EADDRNOTAVAIL: the IPv6 prefix does. -EAFNOSUPPORT: the host has no IPv6. */
 	VERB_CREATE_BRIDGE,
 	/* -ENOENT: none of ours. -EBUSY: an interface of ours is on it. */
 	VERB_DELETE_BRIDGE,
@@ -87,8 +88,8 @@ struct verb_create_bridge {
 	uint32_t subnet_address; /* network byte order */
 	uint32_t gateway_offset; /* from subnet_address; 0: the first host */
 	uint32_t mtu;
-	uint8_t ipv6_prefix[8]; /* of has_ipv6: a ULA /64 (RFC 4193) */
-	char uplink[IFNAMSIZ];  /* the only link to the world; empty for any */
+	uint8_t ipv6_prefix[IPV6_PREFIX_SIZE]; /* of has_ipv6: a ULA /64 (RFC 4193) */
+	char uplink[IFNAMSIZ];                 /* the only link to the world; empty for any */
 };
 
 /* What START_DNSMASQ's dnsmasq does. */

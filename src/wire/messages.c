@@ -137,21 +137,41 @@ int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_
 
 /* --- Network --- */
 
+#define IPV6_PREFIX_LENGTH    "/64"
+#define IPV6_PREFIX_TEXT_SIZE (INET6_ADDRSTRLEN + sizeof(IPV6_PREFIX_LENGTH))
+
+static void encode_ipv6(struct in6_addr prefix, char prefix_text[IPV6_PREFIX_TEXT_SIZE],
+	char gateway_text[INET6_ADDRSTRLEN])
+{
+	struct in6_addr gateway = prefix;
+
+	inet_ntop(AF_INET6, &prefix, prefix_text, INET6_ADDRSTRLEN);
+	strcat(prefix_text, IPV6_PREFIX_LENGTH);
+	gateway.s6_addr[15] |= 1;
+	inet_ntop(AF_INET6, &gateway, gateway_text, INET6_ADDRSTRLEN);
+}
+
 json_t *broker_network_encode(const struct broker_network *network)
 {
 	cleanup_json json_t *object = NULL;
 	char subnet[SUBNET_TEXT_SIZE] = "";
 	char gateway[INET_ADDRSTRLEN] = "";
+	char prefix[IPV6_PREFIX_TEXT_SIZE] = "";
+	char gateway6[INET6_ADDRSTRLEN] = "";
 
 	if (network->subnet.prefix_length > 0)
 		ipv4_subnet_to_text(network->subnet, subnet);
 	if (network->gateway.s_addr != 0)
 		inet_ntop(AF_INET, &network->gateway, gateway, sizeof(gateway));
+	if (network->has_ipv6)
+		encode_ipv6(network->ipv6_prefix, prefix, gateway6);
 	object = json_pack("{s:s, s:s, s:I, s:s, s:b}", "name", network->name, "mode",
 		network->mode, "mtu", (json_int_t)network->mtu, "domain", network->domain,
 		"running", network->running);
 	if (member_set_text(object, "subnet", subnet) < 0 ||
 		member_set_text(object, "gateway", gateway) < 0 ||
+		member_set_text(object, "ipv6Prefix", prefix) < 0 ||
+		member_set_text(object, "gateway6", gateway6) < 0 ||
 		member_set_text(object, "bridge", network->bridge) < 0)
 		return NULL;
 	return take_ptr(object);
@@ -176,6 +196,25 @@ static int decode_uint32(json_t *object, const char *key, uint32_t *ret_value)
 	if (!json_is_integer(value) || number < 0 || number > UINT32_MAX)
 		return -EBADMSG;
 	*ret_value = (uint32_t)number;
+	return 0;
+}
+
+static int decode_ipv6(json_t *value, struct broker_network *network)
+{
+	char text[IPV6_PREFIX_TEXT_SIZE];
+	char *length;
+
+	if (decode_text(value, "ipv6Prefix", text, sizeof(text)) < 0)
+		return -EBADMSG;
+	if (!*text)
+		return 0;
+	length = strchr(text, '/');
+	if (!length || strcmp(length, IPV6_PREFIX_LENGTH) != 0)
+		return -EBADMSG;
+	*length = '\0';
+	if (inet_pton(AF_INET6, text, &network->ipv6_prefix) != 1)
+		return -EBADMSG;
+	network->has_ipv6 = true;
 	return 0;
 }
 
@@ -204,7 +243,7 @@ int broker_network_decode(json_t *value, struct broker_network *ret_network)
 		decode_text(value, "bridge", network.bridge, sizeof(network.bridge)) < 0 ||
 		decode_text(value, "domain", network.domain, sizeof(network.domain)) < 0 ||
 		decode_uint32(value, "mtu", &network.mtu) < 0 ||
-		decode_network_addresses(value, &network) < 0)
+		decode_network_addresses(value, &network) < 0 || decode_ipv6(value, &network) < 0)
 		return -EBADMSG;
 	if (!*network.mode || !json_is_boolean(running))
 		return -EBADMSG;

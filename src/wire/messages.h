@@ -55,6 +55,8 @@ struct broker_network {
 	char mode[16];             /* "shared", "host" */
 	struct ipv4_subnet subnet; /* prefix_length 0 while a listed network has none yet */
 	struct in_addr gateway;    /* the host's address on it */
+	bool has_ipv6;
+	struct in6_addr ipv6_prefix; /* a /64; the host is its ::1 */
 	uint32_t mtu;
 	char bridge[16]; /* the bridge's link name; empty while it does not run */
 	char domain[NETWORK_NAME_SIZE + 8]; /* "shared.vmnet" */

@@ -9,6 +9,8 @@
 #include <net/ethernet.h>
 #include <stdio.h>
 
+#define IPV6_PREFIX_LENGTH 64
+
 static json_t *encode_address(struct in_addr address)
 {
 	char text[INET_ADDRSTRLEN];
@@ -47,6 +49,19 @@ static json_t *encode_addresses(const struct startline *line)
 		encode_address(ipv4_subnet_mask(line->subnet)));
 }
 
+static json_t *encode_ipv6(const struct startline *line)
+{
+	char prefix[INET6_ADDRSTRLEN];
+
+	inet_ntop(AF_INET6, &line->ipv6_prefix, prefix, sizeof(prefix));
+	if (line->has_ipv6 && line->network_was_named)
+		return json_pack("{s:s, s:i}", "net_ipv6_prefix", prefix, "net_ipv6_prefix_len",
+			IPV6_PREFIX_LENGTH);
+	if (line->has_ipv6 && line->is_shared)
+		return json_pack("{s:s}", "vmnet_nat66_prefix", prefix);
+	return json_object();
+}
+
 static json_t *encode_own(const struct startline *line)
 {
 	return json_pack("{s:s, s:s, s:o}", "vmnet_interface_name", line->interface_name,
@@ -58,13 +73,15 @@ int startline_to_text(const struct startline *line, char **ret_text)
 {
 	cleanup_json json_t *object = encode_interface(line);
 	cleanup_json json_t *addresses = encode_addresses(line);
+	cleanup_json json_t *ipv6 = encode_ipv6(line);
 	cleanup_json json_t *own = encode_own(line);
 	cleanup_free char *json = NULL;
 	char *text;
 
-	if (!object || !addresses || !own)
+	if (!object || !addresses || !ipv6 || !own)
 		return -EINVAL;
-	if (json_object_update(object, addresses) < 0 || json_object_update(object, own) < 0)
+	if (json_object_update(object, addresses) < 0 || json_object_update(object, ipv6) < 0 ||
+		json_object_update(object, own) < 0)
 		return -ENOMEM;
 	json = json_dumps(object, JSON_COMPACT);
 	if (!json || asprintf(&text, "%s\n", json) < 0)

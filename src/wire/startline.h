@@ -22,6 +22,9 @@ struct startline {
 	struct in_addr gateway;
 	struct in_addr
 		end_address; /* last address of the DHCP pool; zero: the subnet's last host */
+	bool is_shared;      /* the network's mode: there is NAT */
+	bool has_ipv6;
+	struct in6_addr ipv6_prefix; /* a /64 */
 	uint32_t mtu;
 	uint32_t max_packet_size; /* bytes of the longest frame; zero: mtu and an Ethernet header */
 	uint32_t read_max_packets; /* frames of one batch */

@@ -153,6 +153,22 @@ static void networks_survive_the_wire(void **state)
 	json_decref(value);
 }
 
+static void networks_have_ipv6_or_not(void **state)
+{
+	struct broker_network network = make_network(), decoded;
+	json_t *value;
+
+	network.has_ipv6 = true;
+	assert_int_equal(inet_pton(AF_INET6, "fd00:1:2:3::", &network.ipv6_prefix), 1);
+	value = broker_network_encode(&network);
+	assert_string_equal(
+		json_string_value(json_object_get(value, "ipv6Prefix")), "fd00:1:2:3::/64");
+	assert_string_equal(json_string_value(json_object_get(value, "gateway6")), "fd00:1:2:3::1");
+	assert_int_equal(broker_network_decode(value, &decoded), 0);
+	assert_memory_equal(&decoded, &network, sizeof(network));
+	json_decref(value);
+}
+
 static void a_network_that_does_not_run_has_no_addresses(void **state)
 {
 	json_t *value = load(stopped_text);
@@ -212,6 +228,10 @@ static void bad_networks_are_refused(void **state)
 	expect_bad_network("name", json_integer(1));
 	expect_bad_network("name", json_string("a23456789012345678901234567890123"));
 	expect_bad_network("mode", json_string(""));
+	expect_bad_network("ipv6Prefix", json_string("fd00::"));
+	expect_bad_network("ipv6Prefix", json_string("fd00::/63"));
+	expect_bad_network("ipv6Prefix", json_string("192.168.64.0/64"));
+	expect_bad_network("ipv6Prefix", json_integer(1));
 	expect_bad_network("mode", json_string("0123456789abcdef"));
 	expect_bad_network("subnet", json_string("192.168.64.1/24"));
 	expect_bad_network("subnet", json_string("192.168.64.0/24 "));
@@ -578,6 +598,7 @@ int main(void)
 		cmocka_unit_test(errors_have_the_names_of_the_contract),
 		cmocka_unit_test(error_reasons_arrive),
 		cmocka_unit_test(networks_survive_the_wire),
+		cmocka_unit_test(networks_have_ipv6_or_not),
 		cmocka_unit_test(a_network_that_does_not_run_has_no_addresses),
 		cmocka_unit_test(bad_networks_are_refused),
 		cmocka_unit_test(acquire_survives_the_wire),

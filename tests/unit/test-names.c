@@ -14,6 +14,7 @@
 #include "priv/nat.h"
 #include "priv/pool.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -335,6 +336,86 @@ static void a_host_network_neither_leaves_nor_masquerades(void **state)
 	assert_null(strstr(commands, "established"));
 }
 
+static struct bridge_facts facts_with_ipv6(enum network_mode mode)
+{
+	static const uint8_t prefix[IPV6_PREFIX_SIZE] = {0xfd, 0x12, 0x34, 0, 0, 0, 0, 0x7};
+	struct bridge_facts facts = facts_of("blue", mode, "192.168.64.0/24");
+
+	facts.has_ipv6 = true;
+	memcpy(facts.ipv6_prefix, prefix, sizeof(prefix));
+	return facts;
+}
+
+static void ipv6_leaves_from_its_prefix_only(void **state)
+{
+	struct bridge_facts facts = facts_with_ipv6(NETWORK_MODE_SHARED);
+	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
+	char rules[4][160];
+	const char *parts[array_length(rules)];
+
+	snprintf(rules[0], sizeof(rules[0]),
+		"iifname \"%s\" ip6 saddr != fd12:3400:0:7::/64 drop\n", facts.name);
+	snprintf(rules[1], sizeof(rules[1]), "oifname \"%s\" ct state established,related accept\n",
+		facts.name);
+	snprintf(rules[2], sizeof(rules[2]),
+		"oifname != \"%s\" ip6 saddr fd12:3400:0:7::/64 ip6 daddr != ff00::/8"
+		" meta l4proto { tcp, udp } masquerade to :1024-65535\n",
+		facts.name);
+	snprintf(rules[3], sizeof(rules[3]),
+		"ip6 saddr fd12:3400:0:7::/64 ip6 daddr != ff00::/8 masquerade\n");
+	for (size_t i = 0; i < array_length(rules); i++)
+		parts[i] = rules[i];
+	assert_in_order(commands, parts, array_length(parts));
+}
+
+static void without_a_prefix_no_ipv6_leaves(void **state)
+{
+	struct bridge_facts facts = facts_of("blue", NETWORK_MODE_SHARED, "192.168.64.0/24");
+	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
+	char rule[96];
+
+	snprintf(rule, sizeof(rule), "iifname \"%s\" meta nfproto ipv6 drop\n", facts.name);
+	assert_non_null(strstr(commands, rule));
+	assert_null(strstr(commands, "ip6"));
+}
+
+static void prefixes_are_local_stable_and_different(void **state)
+{
+	static const uint8_t known[IPV6_PREFIX_SIZE] = {
+		0xfd, 0xa0, 0x78, 0x88, 0xa5, 0x3e, 0x07, 0xe9};
+	uint8_t prefix[IPV6_PREFIX_SIZE], other[IPV6_PREFIX_SIZE];
+	struct in6_addr gateway;
+	char text[INET6_ADDRSTRLEN];
+
+	network_ipv6_prefix(0xc0ffee, "shared", 0, prefix);
+	assert_memory_equal(prefix, known, sizeof(prefix));
+	assert_true(ipv6_prefix_is_local(prefix));
+	network_ipv6_prefix(0xc0ffee, "host", 0, other);
+	assert_memory_equal(other, prefix, 6);
+	assert_memory_not_equal(other + 6, prefix + 6, 2);
+	network_ipv6_prefix(0xc0ffee, "shared", 1, other);
+	assert_memory_not_equal(other, prefix, sizeof(prefix));
+	network_ipv6_prefix(0xc0ffef, "shared", 0, other);
+	assert_memory_not_equal(other + 1, prefix + 1, 5);
+	gateway = ipv6_prefix_gateway(facts_with_ipv6(NETWORK_MODE_HOST).ipv6_prefix);
+	assert_string_equal(inet_ntop(AF_INET6, &gateway, text, sizeof(text)), "fd12:3400:0:7::1");
+	other[0] = 0xfc;
+	assert_false(ipv6_prefix_is_local(other));
+	other[0] = 0x20;
+	assert_false(ipv6_prefix_is_local(other));
+}
+
+static void names_of_the_host_are_reserved(void **state)
+{
+	static const char *const names[] = {
+		"host", "HOST", "_gateway", "gateway", "wpad", "Isatap", "localhost"};
+
+	for (size_t i = 0; i < array_length(names); i++)
+		assert_true(hostname_is_reserved(names[i]));
+	assert_false(hostname_is_reserved("hosts"));
+	assert_false(hostname_is_reserved(""));
+}
+
 static bool has_argument(const struct command *command, const char *argument)
 {
 	for (size_t i = 0; i < command->count; i++)
@@ -343,11 +424,11 @@ static bool has_argument(const struct command *command, const char *argument)
 	return false;
 }
 
-static void assert_dnsmasq(const struct bridge_facts *facts, const char *const *arguments,
-	size_t arguments_count, bool expected)
+static void assert_service(const struct bridge_facts *facts, uint32_t services,
+	const char *const *arguments, size_t arguments_count, bool expected)
 {
 	const struct dnsmasq_options options = {.state_dir = "/state", .runtime_dir = "/run/x"};
-	const struct verb_start_dnsmasq wanted = {.services = VERB_SERVICE_ALL, .lease_s = 600};
+	const struct verb_start_dnsmasq wanted = {.services = services, .lease_s = 600};
 	cleanup_command struct command command = {0};
 
 	assert_int_equal(
@@ -357,6 +438,30 @@ static void assert_dnsmasq(const struct bridge_facts *facts, const char *const *
 	for (size_t i = 0; i < arguments_count; i++)
 		if (has_argument(&command, arguments[i]) != expected)
 			fail_msg("%s: %s", expected ? "missing" : "not expected", arguments[i]);
+}
+
+static void assert_dnsmasq(const struct bridge_facts *facts, const char *const *arguments,
+	size_t arguments_count, bool expected)
+{
+	assert_service(facts, VERB_SERVICE_ALL, arguments, arguments_count, expected);
+}
+
+static void dnsmasq_advertises_a_prefix(void **state)
+{
+	struct bridge_facts facts = facts_with_ipv6(NETWORK_MODE_SHARED);
+	char parameters[64];
+	const char *const arguments[] = {"--dhcp-range=fd12:3400:0:7::,ra-stateless,ra-names,64",
+		"--dhcp-option=option6:dns-server,[fd12:3400:0:7::1]",
+		"--rev-server=fd12:3400:0:7::/64", parameters};
+
+	snprintf(parameters, sizeof(parameters), "--ra-param=%s,mtu:1400,600,1800", facts.name);
+	assert_dnsmasq(&facts, arguments, array_length(arguments), true);
+	assert_service(&facts, VERB_SERVICE_ROUTER_ADVERTISEMENT, arguments, 1, true);
+	assert_service(&facts, VERB_SERVICE_ROUTER_ADVERTISEMENT, arguments + 1, 2, false);
+	assert_service(&facts, VERB_SERVICE_DHCP | VERB_SERVICE_DNS, arguments, 2, false);
+	facts.mode = NETWORK_MODE_HOST;
+	snprintf(parameters, sizeof(parameters), "--ra-param=%s,mtu:1400,600,0", facts.name);
+	assert_dnsmasq(&facts, arguments, array_length(arguments), true);
 }
 
 static void dnsmasq_serves_a_shared_network(void **state)
@@ -408,6 +513,11 @@ int main(void)
 		cmocka_unit_test(without_bridges_the_table_goes),
 		cmocka_unit_test(a_shared_network_gets_out_and_nobody_in),
 		cmocka_unit_test(a_host_network_neither_leaves_nor_masquerades),
+		cmocka_unit_test(ipv6_leaves_from_its_prefix_only),
+		cmocka_unit_test(without_a_prefix_no_ipv6_leaves),
+		cmocka_unit_test(prefixes_are_local_stable_and_different),
+		cmocka_unit_test(names_of_the_host_are_reserved),
+		cmocka_unit_test(dnsmasq_advertises_a_prefix),
 		cmocka_unit_test(dnsmasq_serves_a_shared_network),
 		cmocka_unit_test(dnsmasq_tells_a_host_network_no_way_out),
 	};

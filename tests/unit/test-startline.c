@@ -10,6 +10,7 @@
 #include "wire/startline.h"
 #include "wire/varlink.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -78,6 +79,29 @@ static void the_line_with_a_named_network(void **state)
 		COMMON "\"net_ipv4_subnet\":\"192.168.64.1\",\"net_ipv4_mask\":\"255.255.255.0\"}");
 }
 
+static void the_line_with_ipv6(void **state)
+{
+	static const char *const mask = "\"vmnet_start_address\":\"192.168.64.1\","
+					"\"vmnet_end_address\":\"192.168.64.254\","
+					"\"vmnet_subnet_mask\":\"255.255.255.0\"";
+	struct startline line = make_line();
+	char expected[1024];
+
+	line.has_ipv6 = true;
+	line.is_shared = true;
+	assert_int_equal(inet_pton(AF_INET6, "fd2d:1b24:620:47::", &line.ipv6_prefix), 1);
+	snprintf(expected, sizeof(expected),
+		COMMON "%s,\"vmnet_nat66_prefix\":\"fd2d:1b24:620:47::\"}", mask);
+	expect_line(&line, expected);
+	line.is_shared = false;
+	snprintf(expected, sizeof(expected), COMMON "%s}", mask);
+	expect_line(&line, expected);
+	line.network_was_named = true;
+	expect_line(&line,
+		COMMON "\"net_ipv4_subnet\":\"192.168.64.1\",\"net_ipv4_mask\":\"255.255.255.0\","
+		       "\"net_ipv6_prefix\":\"fd2d:1b24:620:47::\",\"net_ipv6_prefix_len\":64}");
+}
+
 static void the_longest_frame_may_be_longer_than_the_mtu(void **state)
 {
 	struct startline line = make_line();
@@ -108,6 +132,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_line_without_a_named_network),
 		cmocka_unit_test(the_line_with_a_named_network),
+		cmocka_unit_test(the_line_with_ipv6),
 		cmocka_unit_test(the_longest_frame_may_be_longer_than_the_mtu),
 		cmocka_unit_test(text_that_is_no_utf8_is_refused),
 	};

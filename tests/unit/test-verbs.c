@@ -314,6 +314,18 @@ static void bad_bridges_are_refused(void **state)
 	}
 }
 
+static void only_local_prefixes_are_given_out(void **state)
+{
+	static const uint8_t bad[] = {0x00, 0x20, 0xfc, 0xfe, 0xff};
+	struct verb_request request = request_for_bridge();
+
+	request.create_bridge.has_ipv6 = 1;
+	for (size_t i = 0; i < array_length(bad); i++) {
+		request.create_bridge.ipv6_prefix[0] = bad[i];
+		assert_refused(&request, -EINVAL);
+	}
+}
+
 static void bad_names_are_refused_by_every_verb(void **state)
 {
 	static const enum verb verbs[] = {VERB_CREATE_BRIDGE, VERB_DELETE_BRIDGE, VERB_CREATE_TAP,
@@ -656,6 +668,7 @@ int main(void)
 		cmocka_unit_test_setup(unknown_verbs_are_answered, forget_fakes),
 		cmocka_unit_test_setup(a_bridge_is_made_as_wished, forget_fakes),
 		cmocka_unit_test_setup(bad_bridges_are_refused, forget_fakes),
+		cmocka_unit_test_setup(only_local_prefixes_are_given_out, forget_fakes),
 		cmocka_unit_test_setup(bad_names_are_refused_by_every_verb, forget_fakes),
 		cmocka_unit_test_setup(a_tap_has_one_to_eight_queues, forget_fakes),
 		cmocka_unit_test_setup(a_failed_verb_hands_out_no_fds, forget_fakes),
