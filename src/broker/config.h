@@ -108,5 +108,23 @@ void config_check_overlaps(struct config *config);
  */
 void config_load(struct config *config, const char *directory);
 
+enum config_name_kind {
+	CONFIG_NAME_USER,
+	CONFIG_NAME_GROUP,
+	CONFIG_NAME_KIND_COUNT,
+};
+
+/* A place among the names of all allow lists; all zero is before the first. */
+struct config_names {
+	size_t network, kind, entry;
+};
+
+/*
+ * The next name of an allow list, whose number somebody with access to the system's users has to
+ * fill in; NULL behind the last one. *ret_network is where it is listed.
+ */
+struct config_principal *config_next_name(struct config *config, struct config_names *names,
+	enum config_name_kind *ret_kind, const struct config_network **ret_network);
+
 /* NULL when there is no such network. Names are compared exactly. */
 const struct config_network *config_find(const struct config *config, const char *name);

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/sandbox.h"
+#include "broker/name-service.h"
 #include "broker/platform-linux.h"
 #include "broker/server.h"
 
@@ -22,6 +23,7 @@ struct front {
 	struct records *records;
 	struct registry registry;
 	struct server *server;
+	struct name_service *names;
 	const struct front_options *options;
 };
 
@@ -140,12 +142,19 @@ static void report_config(const struct config *config)
 
 static int load_config(struct front *front, const struct front_options *options)
 {
+	int error;
+
 	front->config = malloc(sizeof(*front->config));
 	if (!front->config)
 		return -ENOMEM;
 	config_load(front->config, options->config_directory);
 	report_config(front->config);
-	return 0;
+	error = name_service_start(&front->names);
+	if (error)
+		log_error("main", "users and groups cannot be looked up: %s", strerror(-error));
+	else
+		name_service_resolve(front->names, front->config);
+	return error;
 }
 
 /*
@@ -312,6 +321,7 @@ static void close_front(struct front *front)
 		registry_done(&front->registry);
 	records_close(front->records);
 	platform_close(front->platform);
+	name_service_free(front->names);
 	sd_event_unref(front->event);
 	if (front->config)
 		config_done(front->config);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "broker/mac.h"
 #include "broker/policy.h"
+#include "broker/quotas.h"
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
@@ -20,17 +21,6 @@ struct interface *interface_find(const struct registry *registry, uint32_t numbe
 			if (found->number == number)
 				return found;
 	return NULL;
-}
-
-size_t interface_count_of_user(const struct registry *registry, uid_t uid)
-{
-	size_t count = 0;
-
-	for (const struct network *network = registry->networks; network; network = network->next)
-		for (const struct interface *found = network->interfaces; found;
-			found = found->next)
-			count += found->record.uid == uid;
-	return count;
 }
 
 static struct interface *find_mac(const struct network *network, struct mac mac)
@@ -262,8 +252,7 @@ int interface_create(struct network *network, const struct create_interface_call
 	record->queues = call->queues ? call->queues : 1;
 	snprintf(record->network, sizeof(record->network), "%s", network->name);
 	snprintf(record->hostname, sizeof(record->hostname), "%s", call->hostname);
-	error = policy_check_interface(
-		uid, interface_count_of_user(network->registry, uid), failure);
+	error = quotas_check_interface(network, uid, record->queues, failure);
 	if (!error)
 		error = choose_identity(network, call, record, failure);
 	if (!error)

@@ -42,6 +42,3 @@ void interface_release(struct registry *registry, uint32_t number);
 
 /* Frees a network's list; records stay. */
 void interface_forget_all(struct network *network);
-
-/* How many interfaces a user has, on all networks. */
-size_t interface_count_of_user(const struct registry *registry, uid_t uid);

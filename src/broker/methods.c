@@ -3,9 +3,11 @@
 #include "base/cleanup.h"
 #include "base/linger.h"
 #include "base/log.h"
+#include "broker/access.h"
 #include "broker/interface.h"
 #include "broker/listing.h"
 #include "broker/policy.h"
+#include "broker/quotas.h"
 #include "broker/service.h"
 
 #include <errno.h>
@@ -154,7 +156,10 @@ static void handle_acquire(
 		reply_network(session, network);
 		return;
 	}
-	result = policy_check_hold(acquire.network, session->held_count, &failure);
+	network = registry_find(session->registry, acquire.network);
+	result = network ? access_check(network, &session->peer->credentials, &failure) : 0;
+	if (!result)
+		result = policy_check_hold(acquire.network, session->held_count, &failure);
 	if (!result)
 		result = network_acquire(session->registry, acquire.network, session->peer->uid,
 			finish_acquire, session, &hold, &failure);
@@ -291,9 +296,12 @@ static void finish_create(void *context, const struct failure *failure)
 static int check_create(struct session *session, struct fd_list *fds, struct failure *failure)
 {
 	const struct create_interface_call *create = &session->create;
-	uid_t uid = session->peer->uid;
-	int error = policy_check_interface(
-		uid, interface_count_of_user(session->registry, uid), failure);
+	const struct network *network = registry_find(session->registry, create->network);
+	int error = network ? access_check(network, &session->peer->credentials, failure) : 0;
+
+	if (!error && network)
+		error = quotas_check_interface(
+			network, session->peer->uid, create->queues ? create->queues : 1, failure);
 
 	if (!error && create->has_mac)
 		error = policy_check_mac(create->mac, failure);
@@ -342,7 +350,8 @@ static void handle_list(
 	}
 	for (const struct network *network = session->registry->networks; list && network;
 		network = network->next)
-		if (network->config || network->state != NETWORK_ABSENT)
+		if ((network->config || network->state != NETWORK_ABSENT) &&
+			access_is_granted(network, &session->peer->credentials))
 			json_array_append_new(list, encode_network(network));
 	peer_reply(session->peer, json_pack("{s:o}", "networks", list), NULL, 0);
 }

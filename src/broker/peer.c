@@ -73,6 +73,7 @@ void peer_free(struct peer *peer)
 	varlink_input_free(peer->input);
 	fd_close(peer->fd);
 	linger_unlimit();
+	credentials_done(&peer->credentials);
 	free(peer);
 }
 DEFINE_CLEANUP(struct peer, peer_free)
@@ -356,16 +357,19 @@ static int add_sources(struct peer *peer, sd_event *event)
 	return error < 0 ? error : 0;
 }
 
-int peer_new(struct server *server, sd_event *event, int fd, const struct ucred *credentials,
+int peer_new(struct server *server, sd_event *event, int fd, struct credentials *credentials,
 	struct peer **ret_peer)
 {
 	cleanup_fd int owned_fd = fd;
 	cleanup_with(peer_free) struct peer *peer = calloc(1, sizeof(*peer));
 	int error;
 
-	if (!peer)
+	if (!peer) {
+		credentials_done(credentials);
 		return -ENOMEM;
+	}
 	peer->server = server;
+	peer->credentials = *credentials;
 	peer->uid = credentials->uid;
 	peer->pid = credentials->pid;
 	snprintf(peer->tag, sizeof(peer->tag), "peer %d", (int)credentials->pid);

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "broker/credentials.h"
 #include "broker/failure.h"
 #include "wire/varlink.h"
 
@@ -23,6 +24,7 @@ struct peer_output;
 struct peer {
 	struct server *server;
 	struct peer *next;
+	struct credentials credentials; /* owned */
 	uid_t uid;
 	pid_t pid;
 	char tag[24]; /* "peer PID", for the log */
@@ -42,8 +44,8 @@ struct peer {
 	sd_event_source *reply_timer;
 };
 
-/* Takes fd over (on failure too). Negative errno. */
-int peer_new(struct server *server, sd_event *event, int fd, const struct ucred *credentials,
+/* Takes fd and the credentials' groups over (on failure too). Negative errno. */
+int peer_new(struct server *server, sd_event *event, int fd, struct credentials *credentials,
 	struct peer **ret_peer);
 
 /* Releases all it holds. NULL is allowed. */

@@ -2,6 +2,8 @@
 
 #include "priv/names.h"
 
+#include <stdio.h>
+
 int policy_check_peer(uid_t uid, size_t peers, size_t peers_of_user, struct failure *failure)
 {
 	if (peers >= POLICY_PEERS_MAX)
@@ -17,13 +19,32 @@ int policy_check_peer(uid_t uid, size_t peers, size_t peers_of_user, struct fail
 	return 0;
 }
 
-int policy_check_interface(uid_t uid, size_t interfaces_of_user, struct failure *failure)
+const struct policy_quota policy_networks = {"networks", POLICY_NETWORKS_MAX, "end the VMs of one"};
+const struct policy_quota policy_interfaces = {
+	"interfaces", POLICY_INTERFACES_MAX, "stop some VMs"};
+const struct policy_quota policy_queues = {
+	"queues", POLICY_QUEUES_MAX, "stop some VMs, or give this one fewer queues"};
+const struct policy_quota policy_forwards = {"forwards", POLICY_FORWARDS_MAX, "end some forwards"};
+
+int policy_check_quota(uid_t uid, const struct policy_quota *quota, size_t used, size_t more,
+	const struct policy_rule *rule, struct failure *failure)
 {
-	if (uid != 0 && interfaces_of_user >= POLICY_INTERFACES_MAX)
+	uint32_t limit = rule ? rule->limit : quota->limit;
+	char wanted[40] = "";
+
+	if (uid == 0 || used + more <= limit)
+		return 0;
+	if (more > 1)
+		snprintf(wanted, sizeof(wanted), " and asks for %zu", more);
+	if (rule)
 		return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
-			"user %u has %d interfaces already, the limit of a user; stop some VMs",
-			uid, POLICY_INTERFACES_MAX);
-	return 0;
+			"user %u has %zu %s on network \"%s\" already%s, and %s: %s.quotas.%s is "
+			"%u; %s",
+			uid, used, quota->key, rule->network, wanted, rule->file, rule->network,
+			quota->key, limit, quota->mend);
+	return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
+		"user %u has %zu %s already%s, the limit of a user is %u; %s", uid, used,
+		quota->key, wanted, limit, quota->mend);
 }
 
 int policy_check_hold(const char *network, size_t networks_held, struct failure *failure)

@@ -10,8 +10,11 @@
 
 #define POLICY_PEERS_MAX         512 /* connections in all, root's included */
 #define POLICY_PEERS_PER_USER    64
-#define POLICY_INTERFACES_MAX    512 /* live interfaces of one user */
-#define POLICY_NETWORKS_PER_PEER 8   /* distinct networks one connection may hold */
+#define POLICY_NETWORKS_MAX      16   /* networks one user had made from options */
+#define POLICY_INTERFACES_MAX    512  /* live interfaces of one user */
+#define POLICY_QUEUES_MAX        1024 /* of these interfaces */
+#define POLICY_FORWARDS_MAX      256  /* published ports of one user */
+#define POLICY_NETWORKS_PER_PEER 8    /* distinct networks one connection may hold */
 
 /*
  * Each of these answers "one more?": the counts are those before the new object. Returns 0, or
@@ -19,8 +22,25 @@
  * POLICY_PEERS_MAX and POLICY_NETWORKS_PER_PEER, which guard the broker and not other users.
  */
 int policy_check_peer(uid_t uid, size_t peers, size_t peers_of_user, struct failure *failure);
-int policy_check_interface(uid_t uid, size_t interfaces_of_user, struct failure *failure);
 int policy_check_hold(const char *network, size_t networks_held, struct failure *failure);
+
+/* What a user can have only so much of. */
+struct policy_quota {
+	const char *key; /* of "quotas" in the configuration, and what people call them */
+	uint32_t limit;  /* where nothing else is configured */
+	const char *mend;
+};
+extern const struct policy_quota policy_networks, policy_interfaces, policy_queues, policy_forwards;
+
+/* What one network's configuration says instead. */
+struct policy_rule {
+	const char *file, *network;
+	uint32_t limit;
+};
+
+/* Whether a user who has used may have more; rule is NULL where the quota's own limit holds. */
+int policy_check_quota(uid_t uid, const struct policy_quota *quota, size_t used, size_t more,
+	const struct policy_rule *rule, struct failure *failure);
 
 /* A MAC a VM may declare: unicast, not zero, none of the broker's own (InvalidRequest otherwise).
  */

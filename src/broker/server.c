@@ -120,7 +120,7 @@ static size_t count_peers_of_user(const struct server *server, uid_t uid)
 
 /* Tells the client why before it has asked for anything: it reads this as the answer to its call.
  */
-static void refuse_peer(struct server *server, int fd, const struct ucred *credentials,
+static void refuse_peer(struct server *server, int fd, const struct credentials *credentials,
 	const struct failure *failure)
 {
 	cleanup_json json_t *message = broker_error_encode(failure->error, failure->reason);
@@ -137,16 +137,16 @@ static void refuse_peer(struct server *server, int fd, const struct ucred *crede
 static void add_peer(struct server *server, int fd)
 {
 	cleanup_fd int owned_fd = fd;
-	struct ucred credentials;
-	socklen_t size = sizeof(credentials);
+	struct credentials credentials;
 	struct failure failure;
 	struct peer *peer;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
+	if (credentials_read(fd, &credentials) < 0)
 		return;
 	if (policy_check_peer(credentials.uid, server->peers_count,
 		    count_peers_of_user(server, credentials.uid), &failure) < 0) {
 		refuse_peer(server, fd, &credentials, &failure);
+		credentials_done(&credentials);
 		/* With what it sent and nobody received. */
 		linger_close_fd(take_fd(&owned_fd));
 		return;

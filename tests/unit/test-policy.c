@@ -46,16 +46,38 @@ static void connections_have_limits(void **state)
 	}
 }
 
-static void interfaces_of_a_user_have_a_limit(void **state)
+static void what_a_user_has_has_a_limit(void **state)
 {
 	struct failure failure;
 
-	assert_int_equal(policy_check_interface(USER, 511, &failure), 0);
-	assert_int_equal(policy_check_interface(USER, 512, &failure), -ECANCELED);
+	assert_int_equal(policy_check_quota(USER, &policy_interfaces, 511, 1, NULL, &failure), 0);
+	assert_int_equal(
+		policy_check_quota(USER, &policy_interfaces, 512, 1, NULL, &failure), -ECANCELED);
 	assert_int_equal(failure.error, BROKER_ERROR_QUOTA_EXCEEDED);
 	assert_string_equal(failure.reason,
-		"user 1000 has 512 interfaces already, the limit of a user; stop some VMs");
-	assert_int_equal(policy_check_interface(0, 100000, &failure), 0);
+		"user 1000 has 512 interfaces already, the limit of a user is 512; stop some VMs");
+	assert_int_equal(policy_check_quota(0, &policy_interfaces, 100000, 1, NULL, &failure), 0);
+	assert_int_equal(policy_check_quota(USER, &policy_queues, 1016, 8, NULL, &failure), 0);
+	assert_int_equal(
+		policy_check_quota(USER, &policy_queues, 1017, 8, NULL, &failure), -ECANCELED);
+	assert_string_equal(failure.reason,
+		"user 1000 has 1017 queues already and asks for 8, the limit of a user is 1024; "
+		"stop some VMs, or give this one fewer queues");
+}
+
+static void a_rule_of_a_network_comes_before_the_limit(void **state)
+{
+	static const struct policy_rule more = {"networks.json", "lab", 600};
+	static const struct policy_rule none = {"networks.json", "lab", 0};
+	struct failure failure;
+
+	assert_int_equal(policy_check_quota(USER, &policy_interfaces, 599, 1, &more, &failure), 0);
+	assert_int_equal(
+		policy_check_quota(USER, &policy_interfaces, 0, 1, &none, &failure), -ECANCELED);
+	assert_string_equal(failure.reason,
+		"user 1000 has 0 interfaces on network \"lab\" already, and networks.json: "
+		"lab.quotas.interfaces is 0; stop some VMs");
+	assert_int_equal(policy_check_quota(0, &policy_interfaces, 0, 1, &none, &failure), 0);
 }
 
 static void a_connection_holds_eight_networks(void **state)
@@ -102,7 +124,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(connections_have_limits),
-		cmocka_unit_test(interfaces_of_a_user_have_a_limit),
+		cmocka_unit_test(what_a_user_has_has_a_limit),
+		cmocka_unit_test(a_rule_of_a_network_comes_before_the_limit),
 		cmocka_unit_test(a_connection_holds_eight_networks),
 		cmocka_unit_test(only_some_macs_may_be_declared),
 	};
