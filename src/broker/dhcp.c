@@ -92,7 +92,7 @@ static void send_reload(struct dhcp *dhcp)
 	if (error) {
 		give_tag(dhcp, tag);
 		log_warn(tag, "dnsmasq could not be told of new hosts: %s", strerror(-error));
-	} else if (dhcp->is_heard) {
+	} else {
 		start_reading(dhcp);
 	}
 }
@@ -128,10 +128,15 @@ static void become_serving(struct dhcp *dhcp)
 {
 	enter_state(dhcp, DHCP_SERVING);
 	/* It says so first, and then reads. */
-	if (dhcp->is_heard)
-		start_reading(dhcp);
-	else if (dhcp->reload_wanted)
-		send_reload(dhcp);
+	start_reading(dhcp);
+	dhcp->owner->serving(dhcp->context);
+}
+
+/* Of an earlier front: what it read last is what that one wrote. */
+static void take_over(struct dhcp *dhcp)
+{
+	enter_state(dhcp, DHCP_SERVING);
+	send_reload(dhcp);
 	dhcp->owner->serving(dhcp->context);
 }
 
@@ -153,17 +158,12 @@ static void try_start(struct dhcp *dhcp)
 
 	*dhcp->last_warning = '\0';
 	dhcp->reload_wanted = false;
-	dhcp->is_heard = true;
 	enter_state(dhcp, DHCP_STARTING);
 	result = platform_start_dhcp(dhcp->platform, dhcp->network, &dhcp->service, detail);
 	if (result < 0)
 		fail(dhcp, *detail ? detail : strerror(-result));
-	if (result != 1)
-		return;
-	/* What it read last is what an earlier broker wrote. */
-	dhcp->reload_wanted = true;
-	dhcp->is_heard = false;
-	become_serving(dhcp);
+	else if (result == 1)
+		take_over(dhcp);
 }
 
 static void finish_reading(struct dhcp *dhcp, bool all)

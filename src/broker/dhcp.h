@@ -47,8 +47,7 @@ struct dhcp {
 	 * dnsmasq reads its hosts file once after its start and once for each SIGHUP, and logs each
 	 * time. So that a line belongs to one reading, it is not told again before it has logged.
 	 */
-	bool is_heard;      /* its log comes here, not to a broker that is gone */
-	bool is_reading;    /* only when heard; leaves by the line, the read timer or its end */
+	bool is_reading;    /* leaves by the line, the read timer or its end */
 	bool reload_wanted; /* the file may be newer than what it reads */
 	struct platform_timer *read_timer;
 	struct dhcp_waiter *waiters;
@@ -78,7 +77,7 @@ void dhcp_reload(struct dhcp *dhcp);
 /*
  * Calls waiter->done when dnsmasq has read what the hosts file says now, or, for whatever reason,
  * will not have done so soon: it has ended, or was silent for a second. False, and no call follows,
- * when it has read that already or cannot be heard. The waiter stays the caller's, at its place.
+ * when it has read that already. The waiter stays the caller's, at its place.
  */
 bool dhcp_wait_for_hosts(struct dhcp *dhcp, struct dhcp_waiter *waiter);
 

@@ -280,6 +280,15 @@ static uint32_t service_bits(const struct platform_service *service)
 	       (service->router_advertisement ? VERB_SERVICE_ROUTER_ADVERTISEMENT : 0u);
 }
 
+/* What it said to an earlier front, or to nobody. */
+static void skip_log(int log)
+{
+	char ignored[4096];
+
+	while (read(log, ignored, sizeof(ignored)) > 0)
+		;
+}
+
 int platform_start_dhcp(struct platform *platform, const char *network,
 	const struct platform_service *service, char *detail)
 {
@@ -293,24 +302,24 @@ int platform_start_dhcp(struct platform *platform, const char *network,
 			},
 	};
 	cleanup_fds struct fd_list fds;
-	int pidfd, log, error;
+	struct verb_reply reply;
+	int error;
 
 	fd_list_init(&fds);
 	memcpy(request.start_dnsmasq.domain, service->domain, NETWORK_DOMAIN_SIZE);
 	error = text_copy(
 		request.start_dnsmasq.network, sizeof(request.start_dnsmasq.network), network);
 	if (!error)
-		error = linux_call(platform, &request, NULL, 0, NULL, &fds, detail);
+		error = linux_call(platform, &request, NULL, 0, &reply, &fds, detail);
 	if (error)
 		return error;
-	pidfd = fd_list_take(&fds, 0);
-	if (pidfd < 0)
+	if (fds.count != 2)
 		return -EPROTO;
-	log = fds.count > 1 ? fd_list_take(&fds, 1) : -1;
-	error = child_watch_add(platform->children, network, pidfd, log);
-	if (error)
-		return error;
-	return log < 0 ? 1 : 0;
+	if (reply.result == VERB_RUNS_ALREADY)
+		skip_log(fds.fds[1]);
+	error = child_watch_add(
+		platform->children, network, fd_list_take(&fds, 0), fd_list_take(&fds, 1));
+	return error ? error : reply.result == VERB_RUNS_ALREADY;
 }
 
 int platform_stop_dhcp(struct platform *platform, const char *network, char *detail)

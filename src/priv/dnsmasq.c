@@ -21,6 +21,7 @@ struct dnsmasq {
 	char network[NETWORK_NAME_SIZE];
 	pid_t pid;
 	int pidfd;
+	int log; /* read end: kept for the next front, without which nobody would hear it again */
 };
 
 struct dnsmasq_table {
@@ -36,7 +37,7 @@ int dnsmasq_table_new(const struct dnsmasq_options *options, struct dnsmasq_tabl
 		return -ENOMEM;
 	table->options = *options;
 	for (size_t i = 0; i < DNSMASQ_MAX; i++)
-		table->children[i].pidfd = -1;
+		table->children[i].pidfd = table->children[i].log = -1;
 	*ret_table = table;
 	return 0;
 }
@@ -49,6 +50,7 @@ static int send_signal(const struct dnsmasq *child, int number)
 static void forget(struct dnsmasq *child)
 {
 	fd_close(take_fd(&child->pidfd));
+	fd_close(take_fd(&child->log));
 	child->network[0] = '\0';
 	child->pid = 0;
 }
@@ -200,7 +202,7 @@ static int run_program(const struct dnsmasq_options *options, const struct bridg
 }
 
 static int start_child(struct dnsmasq_table *table, const struct bridge_facts *facts,
-	const struct verb_start_dnsmasq *wanted, struct dnsmasq *child, int *ret_log)
+	const struct verb_start_dnsmasq *wanted, struct dnsmasq *child)
 {
 	cleanup_fd int reader = -1;
 	cleanup_fd int writer = -1;
@@ -215,18 +217,25 @@ static int start_child(struct dnsmasq_table *table, const struct bridge_facts *f
 	if (error)
 		return error;
 	(void)text_copy(child->network, sizeof(child->network), facts->network);
-	*ret_log = take_fd(&reader);
+	child->log = take_fd(&reader);
 	return 0;
+}
+
+static int add_copy(struct verb_outcome *outcome, int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return copy < 0 ? -errno : outcome_add_fd(outcome, copy);
 }
 
 static int answer(const struct dnsmasq *child, struct verb_outcome *outcome)
 {
-	int pidfd = fcntl(child->pidfd, F_DUPFD_CLOEXEC, 0);
+	int error = add_copy(outcome, child->pidfd);
 
-	if (pidfd < 0)
-		return -errno;
+	if (!error)
+		error = add_copy(outcome, child->log);
 	outcome->value = (uint32_t)child->pid;
-	return outcome_add_fd(outcome, pidfd);
+	return error;
 }
 
 static int fail_start(struct verb_outcome *outcome, int error, const char *network)
@@ -242,26 +251,22 @@ int dnsmasq_start(struct dnsmasq_table *table, const struct bridge_facts *facts,
 	const struct verb_start_dnsmasq *wanted, struct verb_outcome *outcome)
 {
 	struct dnsmasq *child;
-	int log;
 	int error;
 
 	dnsmasq_reap(table);
 	child = find(table, facts->network);
-	if (child)
-		return answer(child, outcome);
+	if (child) {
+		error = answer(child, outcome);
+		return error ? error : VERB_RUNS_ALREADY;
+	}
 	child = find_empty(table);
 	if (!child)
 		return outcome_fail(
 			outcome, -ENOSPC, "%u dnsmasq run, which is the limit", DNSMASQ_MAX);
-	error = start_child(table, facts, wanted, child, &log);
-	if (error)
-		return fail_start(outcome, error, facts->network);
-	error = answer(child, outcome);
-	if (error) {
-		fd_close(log);
-		return fail_start(outcome, error, facts->network);
-	}
-	return outcome_add_fd(outcome, log);
+	error = start_child(table, facts, wanted, child);
+	if (!error)
+		error = answer(child, outcome);
+	return error ? fail_start(outcome, error, facts->network) : 0;
 }
 
 int dnsmasq_stop(struct dnsmasq_table *table, const char *network, struct verb_outcome *outcome)

@@ -35,8 +35,9 @@ DEFINE_CLEANUP(struct dnsmasq_table, dnsmasq_table_free)
 
 /*
  * Starts a network's dnsmasq as wanted, which has been checked, unless it runs. Puts its pid into
- * outcome, and as fds a pidfd and, if it was started just now, the read end of its log
- * (non-blocking). -ENOENT: dnsmasq is not installed; -ENOSPC: DNSMASQ_MAX run.
+ * outcome, and as fds a pidfd and the read end of its log (non-blocking). Returns 0 when it was
+ * started, VERB_RUNS_ALREADY when not. -ENOENT: dnsmasq is not installed; -ENOSPC: DNSMASQ_MAX
+ * run.
  */
 int dnsmasq_start(struct dnsmasq_table *table, const struct bridge_facts *facts,
 	const struct verb_start_dnsmasq *wanted, struct verb_outcome *outcome);

@@ -30,6 +30,7 @@
 #define VERB_LEASE_MAX_S  86400
 #define VERB_FORWARDS_MAX 1024
 #define VERB_DETAIL_SIZE  108
+#define VERB_RUNS_ALREADY 1 /* a result */
 
 enum verb {
 	/* Bridge with address, fixed MAC, no forwarding delay, up. Reply: ifindex. -EEXIST: there
@@ -47,9 +48,9 @@ enum verb {
 	 * others that drop, what the tagged bridges in the kernel ask for; removes table and
 	 * accepts when no bridge is left. */
 	VERB_APPLY_NAT,
-	/* Starts the network's dnsmasq if none runs. Reply: pid; fds: pidfd, and the read end of
-	 * its log if it was started just now (it is serving once it logged a line that contains
-	 * "started, version"). */
+	/* Starts the network's dnsmasq if none runs, else the result is VERB_RUNS_ALREADY. Reply:
+	 * pid; fds: pidfd, and the read end of its log (it is serving once it logged a line that
+	 * contains "started, version"). */
 	VERB_START_DNSMASQ,
 	/* Ends it and waits until it is gone. -ESRCH: none runs. */
 	VERB_STOP_DNSMASQ,
@@ -179,7 +180,7 @@ struct verb_reply {
 	uint32_t magic;
 	uint32_t verb;
 	uint32_t sequence;
-	int32_t result;                /* 0 or negative errno */
+	int32_t result;                /* 0, VERB_RUNS_ALREADY or negative errno */
 	uint32_t value;                /* ifindex or pid, see enum verb */
 	char detail[VERB_DETAIL_SIZE]; /* what failed, for the log and the error a person sees;
 					  always NUL-terminated */

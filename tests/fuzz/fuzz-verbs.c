@@ -155,10 +155,10 @@ void linger_unlimit(void)
 static void check_reply(const struct verb_reply *reply)
 {
 	insist(reply->magic == VERB_MAGIC);
-	insist(reply->result <= 0);
+	insist(reply->result <= 0 || reply->result == VERB_RUNS_ALREADY);
 	insist(memchr(reply->detail, '\0', sizeof(reply->detail)) != NULL);
 	insist((reply->result < 0) == (reply->detail[0] != '\0'));
-	insist(reply->result == 0 || reply->value == 0);
+	insist(reply->result >= 0 || reply->value == 0);
 	insist(strlen(verb_to_text(reply->verb)) > 0);
 }
 
@@ -181,7 +181,7 @@ static void drive_request(const uint8_t *bytes, size_t size)
 	verbs_answer(&context, bytes, size, &fds, &reply, &outcome);
 	check_reply(&reply);
 	insist(fds.count == 0);
-	insist(reply.result == 0 || outcome.fds.count == 0);
+	insist(reply.result >= 0 || outcome.fds.count == 0);
 }
 
 /* Sends one message and takes its answer; false when it was empty, which ends a conversation. */

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -45,6 +47,27 @@ class VarlinkError(Exception):
         self.parameters = parameters
 
 
+# setgroups, setresgid, setresuid
+_ID_CALLS = {"x86_64": (116, 119, 117), "aarch64": (159, 149, 147)}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _set_ids(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Effective ids and groups of this thread alone: the C library's functions would change those of all."""
+    setgroups, setresgid, setresuid = _ID_CALLS[platform.machine()]
+    keep = ctypes.c_uint32(-1)
+    ids = (ctypes.c_uint32 * len(groups))(*groups)
+    calls = [
+        (setgroups, ctypes.c_size_t(len(groups)), ids),
+        (setresgid, keep, ctypes.c_uint32(gid), keep),
+        (setresuid, keep, ctypes.c_uint32(uid), keep),
+    ]
+    # Root first, or last: no other user may change groups.
+    for call in reversed(calls) if uid == 0 else calls:
+        if _libc.syscall(*call):
+            raise OSError(ctypes.get_errno(), f"changing to user {uid}")
+
+
 @contextlib.contextmanager
 def _acting_as(user: User | None) -> Iterator[None]:
     """Effective ids of user, because the kernel notes them for SO_PEERCRED and SO_PEERGROUPS when a socket connects."""
@@ -53,14 +76,10 @@ def _acting_as(user: User | None) -> Iterator[None]:
         return
     before = os.geteuid(), os.getegid(), os.getgroups()
     try:
-        os.setgroups(user.groups)
-        os.setegid(user.gid)
-        os.seteuid(user.uid)
+        _set_ids(user.uid, user.gid, user.groups)
         yield
     finally:
-        os.seteuid(before[0])
-        os.setegid(before[1])
-        os.setgroups(before[2])
+        _set_ids(*before)
 
 
 class Varlink:

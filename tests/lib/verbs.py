@@ -142,7 +142,7 @@ class Verbs:
         magic, verb, sequence, result, value, detail = _REPLY.unpack(data)
         text, end, _ = detail.partition(b"\0")
         assert magic == MAGIC and end, "a reply begins with the magic number and its detail ends with a NUL"
-        assert result <= 0 and (result == 0 or not fds), "a refusal carries no fds"
+        assert result >= 0 or not fds, "a refusal carries no fds"
         return Reply(verb, sequence, result, value, text.decode(), fds)
 
     def call(self, data: bytes, fds: Sequence[int] = ()) -> Reply:

@@ -295,6 +295,23 @@ def test_dhcp_knows_an_interface_before_its_holder_does(make_broker):
     assert "did not say" not in broker.log()
 
 
+def test_dhcp_knows_an_interface_before_its_holder_does_after_the_front_died(make_broker):
+    """dnsmasq runs on, and the next front hears it too."""
+    broker = make_broker()
+    with broker.connect(MEMBER) as peer:
+        acquire(peer)
+        for _ in range(3):
+            before = broker.dnsmasq_pids()
+            broker.kill("front")
+            for _ in range(10):
+                with broker.connect(MEMBER) as again:
+                    reply, taps = create(again)
+                    assert dhcp_address(taps[0], reply["mac"]) == reply["address"]
+                    os.close(taps[0])
+            assert broker.dnsmasq_pids() == before
+    assert "did not say" not in broker.log()
+
+
 @pytest.mark.parametrize("hostname", ["web", "ignore", "infinite", "1h", "100"])
 def test_hostname_is_a_name_and_no_word_of_dnsmasq(make_broker, lab, hostname):
     broker = make_broker()
