@@ -53,6 +53,7 @@ struct vmnet_broker_network {
 	bool has_ipv6;
 	struct in6_addr ipv6_prefix; /* a /64; zero without IPv6 */
 	struct in6_addr gateway6;    /* the host's address in it */
+	struct in_addr last_address; /* the last of those that VMs get */
 };
 
 /*
@@ -95,6 +96,23 @@ const char *vmnet_broker_reason(const vmnet_broker_t *broker);
 vmnet_broker_status_t vmnet_broker_acquire(
 	vmnet_broker_t *broker, const char *network_name, struct vmnet_broker_network *network);
 
+/*
+ * A network by what it is, not by its name; zero it first, then set what matters. Without addresses
+ * the network named as its mode is meant. With all three it is a network of these addresses: made
+ * for its first user, the same for everybody who asks for the same, gone after its last one.
+ */
+struct vmnet_broker_network_options {
+	const char *mode;             /* "shared", "host" or "bridged"; NULL: shared */
+	const char *start_address;    /* dotted quad; the host's own, VMs have those behind it */
+	const char *end_address;      /* the last one for VMs */
+	const char *subnet_mask;      /* such as "255.255.255.0" */
+	const char *shared_interface; /* with bridged: the host's interface */
+};
+
+/* vmnet_broker_acquire() for the network that fits options; network->name is its name then. */
+vmnet_broker_status_t vmnet_broker_acquire_by_options(vmnet_broker_t *broker,
+	const struct vmnet_broker_network_options *options, struct vmnet_broker_network *network);
+
 /* What to ask for; zero it first, then set what matters. */
 struct vmnet_broker_interface_options {
 	const uint8_t *mac;          /* 6 bytes, or NULL */
@@ -105,6 +123,8 @@ struct vmnet_broker_interface_options {
 	int sockets[VMNET_BROKER_INTERFACE_SOCKETS_MAX]; /* AF_UNIX sockets to enlarge; stay the
 							    caller's */
 	size_t sockets_count;
+	/* Which network, where network_name is NULL. */
+	const struct vmnet_broker_network_options *network;
 };
 
 /* An interface: TAP queues with IFF_NO_PI and IFF_VNET_HDR. */
@@ -122,8 +142,8 @@ struct vmnet_broker_interface {
 	size_t vhosts_count;
 };
 
-/* Attaches a VM. *interface is written on success only; its fds are the caller's to close. options
- * may be NULL. */
+/* Attaches a VM to the network of that name, or, with NULL, to options->network. *interface is
+ * written on success only; its fds are the caller's to close. options may be NULL. */
 vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
 	const char *network_name, const struct vmnet_broker_interface_options *options,
 	struct vmnet_broker_interface *interface);

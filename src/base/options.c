@@ -8,21 +8,28 @@
 #include <stdbool.h>
 #include <string.h>
 
-static const struct option_entry *find_by_name(
-	const struct option_entry *table, size_t table_count, const char *name, size_t length)
+/* name has length bytes; NULL: by its letter. */
+static bool is_entry(const struct option_entry *entry, const char *name, size_t length, char letter)
 {
-	for (size_t i = 0; i < table_count; i++)
-		if (strlen(table[i].name) == length && strncmp(table[i].name, name, length) == 0)
-			return &table[i];
-	return NULL;
+	if (!name)
+		return letter && entry->letter == letter;
+	return strlen(entry->name) == length && strncmp(entry->name, name, length) == 0;
 }
 
-static const struct option_entry *find_by_letter(
-	const struct option_entry *table, size_t table_count, char letter)
+static const struct option_entry *find_entry(const struct option_entry *table, size_t table_count,
+	const char *name, size_t length, char letter)
 {
-	for (size_t i = 0; i < table_count; i++)
-		if (table[i].letter && table[i].letter == letter)
-			return &table[i];
+	for (size_t i = 0; i < table_count; i++) {
+		const struct option_entry *found = NULL;
+
+		if (table[i].name)
+			found = is_entry(&table[i], name, length, letter) ? &table[i] : NULL;
+		else
+			found = find_entry(
+				table[i].more, table[i].more_count, name, length, letter);
+		if (found)
+			return found;
+	}
 	return NULL;
 }
 
@@ -54,10 +61,10 @@ static struct option_word split_word(
 		const char *equals = strchr(name, '=');
 		size_t length = equals ? (size_t)(equals - name) : strlen(name);
 
-		split.entry = find_by_name(table, table_count, name, length);
+		split.entry = find_entry(table, table_count, name, length, 0);
 		split.attached = equals ? equals + 1 : NULL;
 	} else {
-		split.entry = find_by_letter(table, table_count, word[1]);
+		split.entry = find_entry(table, table_count, NULL, 0, word[1]);
 		split.attached = word[2] ? word + 2 : NULL;
 	}
 	return split;
@@ -115,13 +122,13 @@ int options_parse(const struct option_entry *table, size_t table_count, int argc
 	return 0;
 }
 
-void options_print_help(
-	FILE *file, const char *usage, const struct option_entry *table, size_t table_count)
+static void print_entries(FILE *file, const struct option_entry *table, size_t table_count)
 {
-	fprintf(file, "usage: %s\n\noptions:\n", usage);
 	for (size_t i = 0; i < table_count; i++) {
 		char left[64];
 
+		if (!table[i].name)
+			print_entries(file, table[i].more, table[i].more_count);
 		if (!table[i].help)
 			continue;
 		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", table[i].letter ? '-' : ' ',
@@ -130,6 +137,13 @@ void options_print_help(
 			table[i].argument ? table[i].argument : "");
 		fprintf(file, "  %-36s %s\n", left, table[i].help);
 	}
+}
+
+void options_print_help(
+	FILE *file, const char *usage, const struct option_entry *table, size_t table_count)
+{
+	fprintf(file, "usage: %s\n\noptions:\n", usage);
+	print_entries(file, table, table_count);
 }
 
 void options_print_version(FILE *file)

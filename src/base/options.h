@@ -18,6 +18,9 @@ struct option_entry {
 	 * says into error (OPTIONS_ERROR_SIZE bytes) what is allowed, without naming the option.
 	 */
 	int (*parse)(void *context, const char *argument, char *error);
+	/* Without a name: another table's entries stand here. One level deep. */
+	const struct option_entry *more;
+	size_t more_count;
 };
 
 /*

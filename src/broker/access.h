@@ -11,6 +11,7 @@
  * its allow list decides; without a list everybody who can connect may, but not on a network of
  * mode bridged, which gives VMs a place on the host's own LAN. One that runs and is not, or not
  * rightly, in the configuration any more stays with who had it made: what it allowed is unknown.
+ * Ad-hoc networks are open to everybody who can connect.
  */
 bool access_is_granted(const struct network *network, const struct credentials *user);
 

@@ -6,6 +6,7 @@
 #include "broker/access.h"
 #include "broker/interface.h"
 #include "broker/listing.h"
+#include "broker/network-adhoc.h"
 #include "broker/policy.h"
 #include "broker/quotas.h"
 #include "broker/service.h"
@@ -143,6 +144,7 @@ static void handle_acquire(
 	struct acquire_network_call acquire;
 	struct network_hold *hold;
 	char reason[BROKER_REASON_SIZE];
+	char name[NETWORK_NAME_SIZE];
 	struct network *network;
 	struct failure failure;
 	int result;
@@ -151,17 +153,20 @@ static void handle_acquire(
 		fail_invalid(session, reason);
 		return;
 	}
-	network = find_held(session, acquire.network);
+	result = network_choose(session->registry, &acquire.wanted, name, &failure);
+	network = result ? NULL : find_held(session, name);
 	if (network) {
 		reply_network(session, network);
 		return;
 	}
-	network = registry_find(session->registry, acquire.network);
-	result = network ? access_check(network, &session->peer->credentials, &failure) : 0;
+	if (!result) {
+		network = registry_find(session->registry, name);
+		result = network ? access_check(network, &session->peer->credentials, &failure) : 0;
+	}
 	if (!result)
-		result = policy_check_hold(acquire.network, session->held_count, &failure);
+		result = policy_check_hold(name, session->held_count, &failure);
 	if (!result)
-		result = network_acquire(session->registry, acquire.network, session->peer->uid,
+		result = network_acquire(session->registry, name, session->peer->uid,
 			finish_acquire, session, &hold, &failure);
 	if (result < 0) {
 		peer_fail(session->peer, &failure);
@@ -293,10 +298,11 @@ static void finish_create(void *context, const struct failure *failure)
 }
 
 /* What can be refused before a network is made for it. */
-static int check_create(struct session *session, struct fd_list *fds, struct failure *failure)
+static int check_create(
+	struct session *session, const char *name, struct fd_list *fds, struct failure *failure)
 {
 	const struct create_interface_call *create = &session->create;
-	const struct network *network = registry_find(session->registry, create->network);
+	const struct network *network = registry_find(session->registry, name);
 	int error = network ? access_check(network, &session->peer->credentials, failure) : 0;
 
 	if (!error && network)
@@ -315,6 +321,7 @@ static void handle_create(
 {
 	struct network_hold *hold;
 	char reason[BROKER_REASON_SIZE];
+	char name[NETWORK_NAME_SIZE];
 	struct failure failure;
 	int result;
 
@@ -322,10 +329,12 @@ static void handle_create(
 		fail_invalid(session, reason);
 		return;
 	}
-	result = check_create(session, fds, &failure);
+	result = network_choose(session->registry, &session->create.wanted, name, &failure);
 	if (!result)
-		result = network_acquire(session->registry, session->create.network,
-			session->peer->uid, finish_create, session, &hold, &failure);
+		result = check_create(session, name, fds, &failure);
+	if (!result)
+		result = network_acquire(session->registry, name, session->peer->uid, finish_create,
+			session, &hold, &failure);
 	if (result < 0) {
 		close_sockets(session);
 		peer_fail(session->peer, &failure);

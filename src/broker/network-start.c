@@ -2,7 +2,9 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "broker/adhoc.h"
 #include "broker/interface.h"
+#include "broker/network-adhoc.h"
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
@@ -20,20 +22,31 @@ static void release_uses(struct subnet_uses *uses)
 }
 #define cleanup_uses __attribute__((__cleanup__(release_uses)))
 
-/* What the host has, and what other networks of ours will want. */
-static int list_uses(const struct network *network, struct subnet_uses *uses)
+/* What other networks of ours have, or will want. */
+static int list_networks(const struct network *network, struct subnet_uses *uses)
 {
-	int error = platform_list_uses(network->registry->platform, uses);
+	int error = 0;
 
 	for (const struct network *other = network->registry->networks; other && !error;
 		other = other->next) {
-		if (other == network || other->state != NETWORK_ABSENT)
+		if (other == network)
 			continue;
-		if (other->config && other->config->settings.has_subnet)
+		if (other->state != NETWORK_ABSENT)
+			error = subnet_uses_add(
+				uses, other->link.subnet, "network \"%s\"", other->name);
+		else if (other->config && other->config->settings.has_subnet)
 			error = subnet_uses_add(uses, other->config->settings.subnet,
 				"the configuration of network \"%s\"", other->name);
 	}
 	return error;
+}
+
+/* Our own networks come before the addresses of their bridges: their names say more. */
+static int list_uses(const struct network *network, struct subnet_uses *uses)
+{
+	int error = list_networks(network, uses);
+
+	return error ? error : platform_list_uses(network->registry->platform, uses);
 }
 
 /* The subnets other networks had last are left alone as long as there are enough. */
@@ -58,6 +71,9 @@ static int check_configured(
 	if (!use)
 		return 0;
 	ipv4_subnet_to_text(network->settings.subnet, text);
+	if (network_is_adhoc(network))
+		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"%s belongs to %s; choose other addresses", text, use->owner);
 	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
 		"network \"%s\": its configured subnet %s is taken by %s; configure another one or "
 		"remove that",
@@ -273,13 +289,17 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	int error;
 
-	if (network->config->settings.mode == NETWORK_MODE_BRIDGED)
+	if (network->config)
+		network->settings = network->config->settings;
+	else if (!adhoc_read_name(network->name, &network->settings))
+		return failure_set(failure, BROKER_ERROR_INTERNAL,
+			"network \"%s\" is not configured", network->name);
+	if (network->settings.mode == NETWORK_MODE_BRIDGED)
 		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
 			"network \"%s\": networks of mode bridged are not available yet; use one "
 			"of "
 			"mode shared or host",
 			network->name);
-	network->settings = network->config->settings;
 	network->overlap_told = false;
 	error = create_bridge(network, uid, failure);
 	if (error)

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "broker/interface.h"
+#include "broker/network-adhoc.h"
 #include "broker/network-overlap.h"
 #include "broker/network-start.h"
 
@@ -37,6 +38,8 @@ void network_enter(struct network *network, enum network_state state)
 		platform_timer_start(network->idle_timer, network->registry->idle_timeout_ms);
 	else
 		platform_timer_stop(network->idle_timer);
+	if (state == NETWORK_ABSENT && !network->config)
+		registry_forget_soon(network->registry);
 }
 
 static void tell_change(struct registry *registry)
@@ -152,7 +155,7 @@ static const struct dhcp_owner dhcp_owner = {
 	.failed = handle_failed,
 };
 
-static void free_network(struct network *network)
+void network_free(struct network *network)
 {
 	dhcp_done(&network->dhcp);
 	platform_timer_free(network->idle_timer);
@@ -161,7 +164,7 @@ static void free_network(struct network *network)
 	free(network->hosts);
 	free(network);
 }
-DEFINE_CLEANUP(struct network, free_network)
+DEFINE_CLEANUP(struct network, network_free)
 
 static void load_memory(struct network *network)
 {
@@ -182,11 +185,10 @@ int network_save_memory(struct network *network)
 	return error;
 }
 
-/* Adds an ABSENT network at its place in the sorted list. */
-static int add_network(struct registry *registry, const char *name,
-	const struct config_network *config, struct network **ret_network)
+int registry_add(struct registry *registry, const char *name, const struct config_network *config,
+	struct network **ret_network)
 {
-	cleanup_with(free_network) struct network *network = calloc(1, sizeof(*network));
+	cleanup_with(network_free) struct network *network = calloc(1, sizeof(*network));
 	struct network **link = &registry->networks;
 	int error;
 
@@ -211,8 +213,7 @@ static int add_network(struct registry *registry, const char *name,
 	return 0;
 }
 
-/* Any entry, those of networks that are neither configured nor running too. */
-static struct network *find_entry(const struct registry *registry, const char *name)
+struct network *registry_find_entry(const struct registry *registry, const char *name)
 {
 	for (struct network *network = registry->networks; network; network = network->next)
 		if (strcmp(network->name, name) == 0)
@@ -222,7 +223,7 @@ static struct network *find_entry(const struct registry *registry, const char *n
 
 struct network *registry_find(const struct registry *registry, const char *name)
 {
-	struct network *network = find_entry(registry, name);
+	struct network *network = registry_find_entry(registry, name);
 
 	return network && (network->config || network->state != NETWORK_ABSENT) ? network : NULL;
 }
@@ -279,7 +280,7 @@ static void start_again(struct network *network)
 
 	if (!network->holds)
 		return;
-	if (!network->config || *network->config->error)
+	if (network->config ? *network->config->error != '\0' : !network_is_adhoc(network))
 		error = failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
 			"network \"%s\" was removed and is not configured", network->name);
 	else
@@ -294,7 +295,7 @@ static void start_again(struct network *network)
 static void handle_network_gone(void *context, const char *name)
 {
 	struct registry *registry = context;
-	struct network *network = find_entry(registry, name);
+	struct network *network = registry_find_entry(registry, name);
 
 	if (!network || network->state == NETWORK_ABSENT)
 		return;
@@ -308,7 +309,7 @@ static void handle_network_gone(void *context, const char *name)
 
 static void handle_dhcp_line(void *context, const char *name, const char *line)
 {
-	struct network *network = find_entry(context, name);
+	struct network *network = registry_find_entry(context, name);
 
 	if (network)
 		dhcp_take_line(&network->dhcp, line);
@@ -316,7 +317,7 @@ static void handle_dhcp_line(void *context, const char *name, const char *line)
 
 static void handle_dhcp_ended(void *context, const char *name)
 {
-	struct network *network = find_entry(context, name);
+	struct network *network = registry_find_entry(context, name);
 
 	if (network)
 		dhcp_take_end(&network->dhcp);
@@ -334,12 +335,17 @@ static const struct platform_events platform_events = {
 
 int registry_init(struct registry *registry)
 {
+	int error = platform_timer_new(
+		registry->platform, registry_forget, registry, &registry->forget_timer);
+
 	registry->networks = NULL;
+	if (error)
+		return error;
 	for (size_t i = 0; i < registry->config->networks_count; i++) {
 		const struct config_network *config = &registry->config->networks[i];
 		struct network *network;
-		int error = add_network(registry, config->name, config, &network);
 
+		error = registry_add(registry, config->name, config, &network);
 		if (error)
 			return error;
 	}
@@ -350,11 +356,12 @@ int registry_init(struct registry *registry)
 void registry_done(struct registry *registry)
 {
 	platform_set_events(registry->platform, NULL, NULL);
+	platform_timer_free(take_ptr(registry->forget_timer));
 	while (registry->networks) {
 		struct network *network = registry->networks;
 
 		registry->networks = network->next;
-		free_network(network);
+		network_free(network);
 	}
 }
 
@@ -363,6 +370,7 @@ void registry_stop(struct registry *registry)
 	for (struct network *network = registry->networks; network; network = network->next)
 		if (network->state != NETWORK_ABSENT && !network->interfaces)
 			stop_network(network);
+	registry_forget(registry);
 }
 
 /* The kernel's word on what it shows comes before that of the record. */
@@ -387,7 +395,7 @@ static void load_record(struct network *network)
 static void adopt_network(void *context, const struct platform_network *link)
 {
 	struct registry *registry = context;
-	struct network *network = find_entry(registry, link->name);
+	struct network *network = registry_find_entry(registry, link->name);
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 
 	if (link->subnet.prefix_length == 0) {
@@ -395,7 +403,7 @@ static void adopt_network(void *context, const struct platform_network *link)
 		platform_destroy_network(registry->platform, link->name, detail);
 		return;
 	}
-	if (!network && add_network(registry, link->name, NULL, &network) < 0)
+	if (!network && registry_add(registry, link->name, NULL, &network) < 0)
 		return;
 	network->link = *link;
 	load_record(network);
@@ -410,7 +418,7 @@ static void adopt_network(void *context, const struct platform_network *link)
 static void adopt_interface(void *context, const struct platform_interface *link)
 {
 	struct registry *registry = context;
-	struct network *network = find_entry(registry, link->network);
+	struct network *network = registry_find_entry(registry, link->network);
 
 	if (network && network->state == NETWORK_ABSENT)
 		network = NULL;
@@ -429,52 +437,13 @@ static const struct platform_visitor adoption = {
 	.interface = adopt_interface,
 };
 
-static bool is_network_kept(void *context, const char *name)
-{
-	const struct network *network = find_entry(context, name);
-
-	return network && network->state != NETWORK_ABSENT;
-}
-
-static bool is_interface_kept(void *context, uint32_t number)
-{
-	return interface_find(context, number) != NULL;
-}
-
-static void sweep_records(struct registry *registry)
-{
-	int networks = records_sweep_networks(registry->records, is_network_kept, registry);
-	int interfaces = records_sweep_interfaces(registry->records, is_interface_kept, registry);
-
-	if (networks < 0 || interfaces < 0)
-		log_warn("main", "old records could not be removed: %s",
-			strerror(networks < 0 ? -networks : -interfaces));
-	else if (networks + interfaces > 0)
-		log_info("main", "removed records of %d networks and %d interfaces that have gone",
-			networks, interfaces);
-}
-
-/* What is left of networks whose bridges somebody removed while no broker ran. */
-static void drop_old_nat(struct registry *registry)
-{
-	char detail[PLATFORM_DETAIL_SIZE] = "";
-	int error =
-		registry_is_empty(registry) ? platform_apply_nat(registry->platform, detail) : 0;
-
-	if (error)
-		log_warn("main",
-			"what earlier networks left in the host's firewall and settings "
-			"could not be removed: %s",
-			*detail ? detail : strerror(-error));
-}
-
 int registry_adopt(struct registry *registry)
 {
 	int error = platform_visit_links(registry->platform, &adoption, registry);
 
 	if (error)
 		return error;
-	sweep_records(registry);
+	registry_sweep(registry);
 	for (struct network *network = registry->networks; network; network = network->next) {
 		if (network->state == NETWORK_ABSENT)
 			continue;
@@ -482,7 +451,6 @@ int registry_adopt(struct registry *registry)
 		network_settle(network);
 	}
 	registry_apply_nat(registry, "adopted networks");
-	drop_old_nat(registry);
 	registry_check_overlaps(registry);
 	return 0;
 }
@@ -509,14 +477,17 @@ static int fail_unknown(const struct registry *registry, const char *name, struc
 		registry->config->broken_count ? registry->config->broken[0] : "");
 }
 
-static int find_for_use(const struct registry *registry, const char *name,
+static int find_for_use(struct registry *registry, const char *name, uid_t uid,
 	struct network **ret_network, struct failure *failure)
 {
 	struct network *network = registry_find(registry, name);
 
-	if (!network)
-		return fail_unknown(registry, name, failure);
-	if (network->state == NETWORK_ABSENT && *network->config->error)
+	if (!network) {
+		int error = network_find_adhoc(registry, name, uid, ret_network, failure);
+
+		return error == -ENOENT ? fail_unknown(registry, name, failure) : error;
+	}
+	if (network->state == NETWORK_ABSENT && network->config && *network->config->error)
 		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
 			"network \"%s\" is out of service: %s", name, network->config->error);
 	*ret_network = network;
@@ -532,7 +503,7 @@ int network_acquire(struct registry *registry, const char *name, uid_t uid, netw
 
 	if (!hold)
 		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
-	error = find_for_use(registry, name, &network, failure);
+	error = find_for_use(registry, name, uid, &network, failure);
 	if (error)
 		return error;
 	if (network->state == NETWORK_ABSENT) {
@@ -583,7 +554,7 @@ void network_get_domain(const struct network *network, char domain[NETWORK_DOMAI
 void network_describe(const struct network *network, struct broker_network *ret_network)
 {
 	struct broker_network described = {.running = network->state != NETWORK_ABSENT};
-	uint32_t gateway_offset;
+	uint32_t gateway_offset, last_offset;
 	enum network_mode mode =
 		described.running ? network->link.mode : network->config->settings.mode;
 
@@ -605,8 +576,13 @@ void network_describe(const struct network *network, struct broker_network *ret_
 	}
 	gateway_offset = described.running ? network->link.gateway_offset
 					   : network->config->settings.gateway_offset;
-	if (described.subnet.prefix_length)
+	last_offset = described.running ? network->settings.last_offset
+					: network->config->settings.last_offset;
+	if (described.subnet.prefix_length) {
 		described.gateway =
 			ipv4_subnet_host(described.subnet, gateway_offset ? gateway_offset : 1);
+		described.last_address = ipv4_subnet_host(described.subnet,
+			last_offset ? last_offset : ipv4_subnet_size(described.subnet) - 2);
+	}
 	*ret_network = described;
 }

@@ -12,6 +12,10 @@
 #include "broker/failure.h"
 #include "broker/records.h"
 
+/* An entry without a network goes so soon; not at once, for call-backs of its own may be under way.
+ */
+#define REGISTRY_FORGET_MS 1
+
 struct network;
 struct interface;
 
@@ -52,8 +56,9 @@ struct registry {
 	/* After a network came or went; may be NULL. */
 	void (*changed)(void *context);
 	void *context;
-	bool lacks_ipv6;          /* the host does, which was logged */
-	struct network *networks; /* sorted by name */
+	bool lacks_ipv6;                     /* the host does, which was logged */
+	struct network *networks;            /* sorted by name */
+	struct platform_timer *forget_timer; /* until entries that nothing keeps are forgotten */
 	struct rate_limit interface_lines;
 };
 
@@ -82,8 +87,8 @@ struct network {
 
 /*
  * Makes the registry of the configured networks, all ABSENT, and takes the platform's events. All
- * pointers of *registry but networks are set by the caller and outlive it. Negative errno, after
- * which registry_done() is still due.
+ * pointers of *registry but networks and forget_timer are set by the caller and outlive it.
+ * Negative errno, after which registry_done() is still due.
  */
 int registry_init(struct registry *registry);
 
@@ -98,6 +103,19 @@ void registry_stop(struct registry *registry);
 
 /* True when no network exists. */
 bool registry_is_empty(const struct registry *registry);
+
+/*
+ * Adds the entry of a network, ABSENT; config NULL: it is not configured, and forgotten once it is
+ * ABSENT again. -ENOMEM.
+ */
+int registry_add(struct registry *registry, const char *name, const struct config_network *config,
+	struct network **ret_network);
+
+/* Frees an entry that is in no list any more. */
+void network_free(struct network *network);
+
+/* Any entry, those of networks that are neither configured nor there too. NULL: none. */
+struct network *registry_find_entry(const struct registry *registry, const char *name);
 
 /* The network with that name, configured or running; NULL when there is none. */
 struct network *registry_find(const struct registry *registry, const char *name);

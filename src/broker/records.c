@@ -13,6 +13,7 @@
 #define INTERFACE_DIGITS 8
 
 struct records {
+	int state;
 	int state_networks;
 	int runtime_networks;
 	int runtime_interfaces;
@@ -38,6 +39,7 @@ void records_close(struct records *records)
 {
 	if (!records)
 		return;
+	fd_close(records->state);
 	fd_close(records->state_networks);
 	fd_close(records->runtime_networks);
 	fd_close(records->runtime_interfaces);
@@ -53,8 +55,11 @@ int records_open(
 
 	if (!records)
 		return -ENOMEM;
-	*records = (struct records){-1, -1, -1};
-	error = open_below(state_directory, "networks", &records->state_networks);
+	*records = (struct records){-1, -1, -1, -1};
+	records->state = open(state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	error = records->state < 0 ? -errno : 0;
+	if (!error)
+		error = open_below(state_directory, "networks", &records->state_networks);
 	if (!error)
 		error = open_below(runtime_directory, "networks", &records->runtime_networks);
 	if (!error)
@@ -261,6 +266,14 @@ int records_load_memory(
 	return 0;
 }
 
+int records_remove_memory(struct records *records, const char *network)
+{
+	int leases_error = durable_remove(records->state, network_file(network, ".leases").text);
+	int error = durable_remove(records->state_networks, network_file(network, ".json").text);
+
+	return error ? error : leases_error;
+}
+
 int records_save_network(
 	struct records *records, const char *network, const struct network_record *record)
 {
@@ -442,4 +455,25 @@ int records_sweep_interfaces(
 	struct sweep sweep = {.records = records, .keep_interface = keep, .context = context};
 
 	return visit_files(records->runtime_interfaces, sweep_interface_file, &sweep);
+}
+
+static int sweep_memory_file(void *context, const char *file)
+{
+	struct sweep *sweep = context;
+	char stem[DURABLE_NAME_SIZE];
+	int error;
+
+	if (!split_file_name(file, ".json", stem, sizeof(stem)) ||
+		sweep->keep_network(sweep->context, stem))
+		return 0;
+	error = records_remove_memory(sweep->records, stem);
+	return error ? error : 1;
+}
+
+int records_sweep_memories(
+	struct records *records, bool (*keep)(void *context, const char *network), void *context)
+{
+	struct sweep sweep = {.records = records, .keep_network = keep, .context = context};
+
+	return visit_files(records->state_networks, sweep_memory_file, &sweep);
 }

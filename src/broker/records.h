@@ -1,7 +1,8 @@
 /*
  * What the kernel cannot hold for us, as small JSON files.
  *
- *     STATE/networks/NAME.json          subnet and reservations; outlives the network
+ *     STATE/networks/NAME.json          subnet and reservations; outlives the network, unless
+ *                                       that is an ad-hoc one
  *     RUNTIME/networks/NAME.json        a running network
  *     RUNTIME/networks/NAME.hosts       its reservations in dnsmasq's words
  *     RUNTIME/interfaces/NUMBER.json    a live interface
@@ -64,6 +65,9 @@ int records_save_memory(
 int records_load_memory(
 	struct records *records, const char *network, struct network_memory *ret_memory);
 
+/* What dnsmasq wrote of its leases goes with it. Not being there is no error. */
+int records_remove_memory(struct records *records, const char *network);
+
 int records_save_network(
 	struct records *records, const char *network, const struct network_record *record);
 int records_load_network(
@@ -81,9 +85,11 @@ int records_remove_interface(struct records *records, uint32_t number);
 /* dnsmasq's hosts file; text is the whole of it. */
 int records_save_hosts(struct records *records, const char *network, const char *text);
 
-/* Removes the runtime records for which keep answers false, and unfinished writes. Returns how many
+/* Removes the records for which keep answers false, and unfinished writes. Returns how many
  * records were removed, or negative errno. */
 int records_sweep_networks(
+	struct records *records, bool (*keep)(void *context, const char *network), void *context);
+int records_sweep_memories(
 	struct records *records, bool (*keep)(void *context, const char *network), void *context);
 int records_sweep_interfaces(
 	struct records *records, bool (*keep)(void *context, uint32_t number), void *context);

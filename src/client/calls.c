@@ -26,6 +26,7 @@ static int convert_network(
 
 	if (source->subnet.prefix_length == 0 || source->gateway.s_addr == 0)
 		return -EBADMSG;
+	network.last_address = source->last_address;
 	text_copy(network.name, sizeof(network.name), source->name);
 	text_copy(network.mode, sizeof(network.mode), source->mode);
 	text_copy(network.bridge, sizeof(network.bridge), source->bridge);
@@ -36,15 +37,39 @@ static int convert_network(
 }
 
 /* Checked here, because a name that is none must not be sent cut. */
-static vmnet_broker_status_t copy_network_name(
-	vmnet_broker_t *broker, const char *name, char *ret_name)
+static vmnet_broker_status_t choose_name(
+	vmnet_broker_t *broker, const char *name, struct network_choice *choice)
 {
 	if (!name || !network_name_is_valid(name))
 		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
 			"\"%.64s\" is no network name: 1 to 32 letters, digits, \"_\", \".\" or "
 			"\"-\", beginning with a letter or digit",
 			name ? name : "");
-	text_copy(ret_name, NETWORK_NAME_SIZE, name);
+	text_copy(choice->network, sizeof(choice->network), name);
+	return VMNET_BROKER_SUCCESS;
+}
+
+static bool copy_address(const char *text, struct in_addr *address)
+{
+	return !text || text_to_ipv4(text, address) == 0;
+}
+
+static vmnet_broker_status_t choose_options(vmnet_broker_t *broker,
+	const struct vmnet_broker_network_options *options, struct network_choice *choice)
+{
+	const char *interface = options->shared_interface ? options->shared_interface : "";
+
+	if (text_copy(choice->mode, sizeof(choice->mode),
+		    options->mode ? options->mode : "shared") < 0 ||
+		text_copy(choice->shared_interface, sizeof(choice->shared_interface), interface) <
+			0 ||
+		!copy_address(options->start_address, &choice->range.start) ||
+		!copy_address(options->end_address, &choice->range.end) ||
+		!copy_address(options->subnet_mask, &choice->range.mask))
+		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"a network's addresses are dotted quads, its mode shared, host or bridged, "
+			"and an interface has at most %zu letters",
+			sizeof(choice->shared_interface) - 1);
 	return VMNET_BROKER_SUCCESS;
 }
 
@@ -69,33 +94,52 @@ static vmnet_broker_status_t call_method(vmnet_broker_t *broker, const char *met
 	return message ? handle_make_call(broker, &call, answer) : fail_memory(broker);
 }
 
-vmnet_broker_status_t vmnet_broker_acquire(
-	vmnet_broker_t *broker, const char *network_name, struct vmnet_broker_network *network)
+/* Of a network that has been chosen. */
+static vmnet_broker_status_t acquire(vmnet_broker_t *broker,
+	const struct acquire_network_call *call, struct vmnet_broker_network *network)
 {
 	cleanup_answer struct handle_answer answer;
-	struct acquire_network_call call = {0};
 	struct broker_network acquired;
 	struct vmnet_broker_network converted;
-	vmnet_broker_status_t status = handle_begin(broker);
+	vmnet_broker_status_t status;
 
 	handle_answer_init(&answer);
-	if (status == VMNET_BROKER_SUCCESS)
-		status = copy_network_name(broker, network_name, call.network);
-	if (status != VMNET_BROKER_SUCCESS)
-		return status;
 	if (handle_reserve_held(broker) < 0)
 		return fail_memory(broker);
 	status = call_method(broker, BROKER_INTERFACE ".AcquireNetwork",
-		acquire_network_encode(&call), NULL, 0, &answer);
+		acquire_network_encode(call), NULL, 0, &answer);
 	if (status != VMNET_BROKER_SUCCESS)
 		return status;
 	if (acquired_network_decode(answer.reply.parameters, &acquired) < 0 ||
 		convert_network(&acquired, &converted) < 0)
 		return fail_reply(broker);
-	handle_hold(broker, call.network);
+	/* By its name it can be asked for again, however it was chosen. */
+	handle_hold(broker, acquired.name);
 	if (network)
 		*network = converted;
 	return VMNET_BROKER_SUCCESS;
+}
+
+vmnet_broker_status_t vmnet_broker_acquire(
+	vmnet_broker_t *broker, const char *network_name, struct vmnet_broker_network *network)
+{
+	struct acquire_network_call call = {0};
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	if (status == VMNET_BROKER_SUCCESS)
+		status = choose_name(broker, network_name, &call.wanted);
+	return status == VMNET_BROKER_SUCCESS ? acquire(broker, &call, network) : status;
+}
+
+vmnet_broker_status_t vmnet_broker_acquire_by_options(vmnet_broker_t *broker,
+	const struct vmnet_broker_network_options *options, struct vmnet_broker_network *network)
+{
+	struct acquire_network_call call = {0};
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	if (status == VMNET_BROKER_SUCCESS)
+		status = choose_options(broker, options, &call.wanted);
+	return status == VMNET_BROKER_SUCCESS ? acquire(broker, &call, network) : status;
 }
 
 static void count_sockets(size_t count, uint32_t *ret_indexes, uint32_t *ret_count)
@@ -195,7 +239,9 @@ vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
 
 	handle_answer_init(&answer);
 	if (status == VMNET_BROKER_SUCCESS)
-		status = copy_network_name(broker, network_name, call.network);
+		status = network_name || !wanted->network
+				 ? choose_name(broker, network_name, &call.wanted)
+				 : choose_options(broker, wanted->network, &call.wanted);
 	if (status == VMNET_BROKER_SUCCESS)
 		status = convert_options(broker, wanted, &call);
 	if (status == VMNET_BROKER_SUCCESS)

@@ -126,11 +126,11 @@ static struct held_network *find_in_state(const vmnet_broker_t *broker, enum hel
 
 static int send_acquire(vmnet_broker_t *broker, const char *name, int64_t deadline)
 {
-	struct acquire_network_call call;
+	struct acquire_network_call call = {0};
 	cleanup_json json_t *message = NULL;
 	json_t *parameters;
 
-	text_copy(call.network, sizeof(call.network), name);
+	text_copy(call.wanted.network, sizeof(call.wanted.network), name);
 	parameters = acquire_network_encode(&call);
 	if (parameters)
 		message = varlink_make_call(BROKER_INTERFACE ".AcquireNetwork", parameters);

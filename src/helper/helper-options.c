@@ -79,60 +79,6 @@ static int parse_vnet_hdr(void *context, const char *argument, char *error)
 	return 0;
 }
 
-static int parse_interface_id(void *context, const char *argument, char *error)
-{
-	struct helper_options *options = context;
-
-	if (text_to_uuid(argument, &options->interface_id) < 0)
-		return refuse(error, "a UUID is needed; uuidgen makes one");
-	options->has_interface_id = true;
-	return 0;
-}
-
-static int parse_operation_mode(void *context, const char *argument, char *error)
-{
-	struct helper_options *options = context;
-
-	if (strcmp(argument, "bridged") == 0)
-		return refuse(error, "bridged is not available yet; use shared or host");
-	if (strcmp(argument, "shared") != 0 && strcmp(argument, "host") != 0)
-		return refuse(error, "one of shared, host");
-	options->mode_was_named = true;
-	if (options->network_was_named)
-		return 0;
-	return text_copy(options->network, sizeof(options->network), argument);
-}
-
-static int parse_network(void *context, const char *argument, char *error)
-{
-	struct helper_options *options = context;
-
-	if (!network_name_is_valid(argument))
-		return refuse(error, "1 to 32 letters, digits, \".\", \"-\", \"_\", the first a "
-				     "letter or digit");
-	options->network_was_named = true;
-	return text_copy(options->network, sizeof(options->network), argument);
-}
-
-static int parse_mac(void *context, const char *argument, char *error)
-{
-	struct helper_options *options = context;
-
-	if (text_to_mac(argument, &options->mac) < 0 || !mac_is_unicast(options->mac))
-		return refuse(error, "a unicast MAC like 52:54:00:12:34:56 is needed");
-	options->has_mac = true;
-	return 0;
-}
-
-static int parse_hostname(void *context, const char *argument, char *error)
-{
-	struct helper_options *options = context;
-
-	if (!hostname_is_valid(argument))
-		return refuse(error, "1 to 63 letters, digits and inner hyphens");
-	return text_copy(options->hostname, sizeof(options->hostname), argument);
-}
-
 static int parse_stats_interval(void *context, const char *argument, char *error)
 {
 	struct helper_options *options = context;
@@ -182,21 +128,12 @@ static const struct option_entry option_table[] = {
 	{"enable-tso", 0, NULL, "the VM's socket carries frames of up to 64 KiB", parse_tso},
 	{"enable-checksum-offload", 0, NULL, "goes with --enable-tso", parse_checksum_offload},
 	{"vnet-hdr", 0, NULL, "12 bytes of virtio-net header precede each frame", parse_vnet_hdr},
-	{"network", 0, "NAME", "network to join", parse_network},
-	{"operation-mode", 0, "MODE", "network shared (the default) or host", parse_operation_mode},
-	{"interface-id", 'i', "UUID", "the same id gets the same MAC again", parse_interface_id},
-	{"mac", 0, "MAC", "the VM's MAC", parse_mac},
-	{"hostname", 0, "NAME", "the VM's DNS name", parse_hostname},
+	{.more = interface_option_table, .more_count = INTERFACE_OPTIONS_COUNT},
 	{"stats-interval", 0, "SECONDS", "log counters that often", parse_stats_interval},
-	{"list-shared-interfaces", 0, NULL, "list what bridged mode may use: nothing yet",
-		parse_list},
+	{"list-shared-interfaces", 0, NULL, "list what bridged mode may use", parse_list},
 	{"verbose", 'v', NULL, "log more", parse_verbose},
 	{"version", 0, NULL, "print version and commit", parse_version},
 	{"help", 'h', NULL, "print this", parse_help},
-	{"shared-interface", 0, "NAME", NULL, parse_not_available},
-	{"start-address", 0, "ADDRESS", NULL, parse_not_available},
-	{"end-address", 0, "ADDRESS", NULL, parse_not_available},
-	{"subnet-mask", 0, "MASK", NULL, parse_not_available},
 	{"enable-isolation", 0, NULL, NULL, parse_not_available},
 };
 
@@ -253,12 +190,7 @@ static int check_conflicts(const struct helper_options *options, char *error)
 
 	if (result == 0)
 		result = check_offloads(options, error);
-	if (result < 0)
-		return result;
-	if (options->network_was_named && options->mode_was_named)
-		return refuse(error, "--network and --operation-mode exclude each other: a network "
-				     "has its mode; leave one out");
-	return 0;
+	return result < 0 ? result : interface_options_check(&options->interface, error);
 }
 
 enum offload_mode helper_options_offload_mode(const struct helper_options *options)
@@ -277,7 +209,7 @@ const char *helper_options_path(const struct helper_options *options)
 
 int helper_options_parse(int argc, char **argv, struct helper_options *ret_options, char *error)
 {
-	struct helper_options options = {.action = HELPER_RUN, .fd = -1, .network = "shared"};
+	struct helper_options options = {.action = HELPER_RUN, .fd = -1};
 	int result = parse_all(argc, argv, &options, error);
 
 	if (result == 0 && options.action == HELPER_RUN)

@@ -3,8 +3,7 @@
  */
 #pragma once
 
-#include "base/options.h"
-#include "base/text.h"
+#include "base/interface-options.h"
 #include "helper/offload.h"
 
 #include <stdbool.h>
@@ -21,8 +20,9 @@ enum helper_action {
 	HELPER_LIST_SHARED_INTERFACES,
 };
 
-/* Texts without a buffer point into argv. */
+/* Texts point into argv. */
 struct helper_options {
+	struct interface_options interface; /* first: the context of their table */
 	enum helper_action action;
 	int fd;                      /* -1: none given */
 	const char *socket_path;     /* NULL: none given */
@@ -32,14 +32,6 @@ struct helper_options {
 	bool has_tso;
 	bool has_checksum_offload;
 	bool has_vnet_hdr;
-	char network[NETWORK_NAME_SIZE];
-	bool network_was_named; /* by --network, not by --operation-mode or default */
-	bool mode_was_named;
-	bool has_interface_id;
-	struct uuid interface_id;
-	bool has_mac;
-	struct mac mac;
-	char hostname[HOSTNAME_SIZE];    /* empty: none given */
 	uint32_t stats_interval_seconds; /* 0: no stats */
 	bool is_verbose;
 };

@@ -1,9 +1,5 @@
 #include "priv/pool.h"
 
-#include "base/cleanup.h"
-
-#include <arpa/inet.h>
-
 bool address_offsets_are_valid(
 	struct ipv4_subnet subnet, uint32_t gateway_offset, uint32_t last_offset)
 {
@@ -29,24 +25,4 @@ void address_pool_split(struct ipv4_subnet subnet, uint32_t gateway_offset, uint
 		.dynamic_first = last - dynamic + 1,
 		.dynamic_last = last,
 	};
-}
-
-bool ipv4_subnet_is_private(struct ipv4_subnet subnet)
-{
-	static const struct {
-		uint32_t address;
-		uint8_t prefix_length;
-	} ranges[] = {{0x0a000000, 8}, {0xac100000, 12}, {0xc0a80000, 16}};
-
-	for (size_t i = 0; i < array_length(ranges); i++) {
-		struct ipv4_subnet range = {
-			.address.s_addr = htonl(ranges[i].address),
-			.prefix_length = ranges[i].prefix_length,
-		};
-
-		if (subnet.prefix_length >= range.prefix_length &&
-			ipv4_subnet_contains(range, subnet.address))
-			return true;
-	}
-	return false;
 }

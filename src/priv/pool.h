@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "base/text.h"
+#include "base/address-range.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,6 +33,3 @@ void address_pool_split(struct ipv4_subnet subnet, uint32_t gateway_offset, uint
 /* Both offsets as address_pool_split() takes them lie in the subnet, with room for a VM. */
 bool address_offsets_are_valid(
 	struct ipv4_subnet subnet, uint32_t gateway_offset, uint32_t last_offset);
-
-/* Wholly inside one of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 (RFC 1918 3). */
-bool ipv4_subnet_is_private(struct ipv4_subnet subnet);

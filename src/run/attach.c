@@ -2,7 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "wire/startline.h"
+#include "client/joining.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -24,7 +24,8 @@ static int describe_failure(const vmnet_broker_t *broker, const struct run_optio
 		snprintf(error, ATTACH_ERROR_SIZE, "%s", reason);
 	else
 		snprintf(error, ATTACH_ERROR_SIZE, "network \"%s\": %s",
-			run_options_network(options), vmnet_broker_strerror(status));
+			interface_options_network(&options->interface),
+			vmnet_broker_strerror(status));
 	return -EIO;
 }
 
@@ -62,10 +63,13 @@ static int make_sockets(vmnet_broker_t *broker, const struct run_options *option
 int attach_through_helper(vmnet_broker_t *broker, const struct run_options *options,
 	struct attachment *attachment, char *error)
 {
+	const char *name = options->interface.network;
+	struct vmnet_broker_network_options network = joining_network(&options->interface);
 	vmnet_broker_status_t status;
 
 	attachment->attach = options->attach;
-	status = vmnet_broker_acquire(broker, run_options_network(options), NULL);
+	status = name ? vmnet_broker_acquire(broker, name, NULL)
+		      : vmnet_broker_acquire_by_options(broker, &network, NULL);
 	if (status != VMNET_BROKER_SUCCESS)
 		return describe_failure(broker, options, status, error);
 	if (options->attach != RUN_ATTACH_VHOST_USER)
@@ -74,33 +78,14 @@ int attach_through_helper(vmnet_broker_t *broker, const struct run_options *opti
 	return 0;
 }
 
-static uint8_t prefix_length(struct in_addr mask)
-{
-	return (uint8_t)__builtin_popcount(mask.s_addr);
-}
-
 /* A TAP hands out one frame a read: there are no batches as the helper has them. */
-static int make_line(
-	const struct vmnet_broker_interface *interface, bool network_was_named, char **ret_line)
+static int make_line(const struct vmnet_broker_interface *interface,
+	const struct interface_options *options, char **ret_line)
 {
-	const struct vmnet_broker_network *network = &interface->network;
-	struct startline line = {
-		.network = network->name,
-		.interface_name = interface->name,
-		.network_was_named = network_was_named,
-		.address = interface->address,
-		.subnet = {network->subnet, prefix_length(network->mask)},
-		.gateway = network->gateway,
-		.is_shared = strcmp(network->mode, "shared") == 0,
-		.has_ipv6 = network->has_ipv6,
-		.ipv6_prefix = network->ipv6_prefix,
-		.mtu = network->mtu,
-		.read_max_packets = 1,
-		.write_max_packets = 1,
-	};
+	struct startline line = joining_startline(options, interface);
 
-	memcpy(line.mac.bytes, interface->mac, sizeof(line.mac.bytes));
-	memcpy(line.interface_id.bytes, interface->interface_id, sizeof(line.interface_id.bytes));
+	line.read_max_packets = 1;
+	line.write_max_packets = 1;
 	return startline_to_text(&line, ret_line);
 }
 
@@ -117,25 +102,23 @@ static void take_fds(struct vmnet_broker_interface *interface, struct attachment
 int attach_native(vmnet_broker_t *broker, const struct run_options *options,
 	struct attachment *attachment, char *error)
 {
-	const struct vmnet_broker_interface_options wanted = {
-		.mac = options->has_mac ? options->mac.bytes : NULL,
-		.interface_id = options->has_interface_id ? options->interface_id.bytes : NULL,
-		.hostname = options->hostname,
-		/* A TAP with IFF_MULTI_QUEUE is refused by VM programs that were given one fd. */
-		.queues = run_options_queues(options) > 1 ? options->queues : 0,
-		.vhost = true,
-	};
+	struct vmnet_broker_network_options network = joining_network(&options->interface);
+	struct vmnet_broker_interface_options wanted =
+		joining_interface(&options->interface, &network);
 	struct vmnet_broker_interface interface;
 	vmnet_broker_status_t status;
 	int result;
 
 	attachment->attach = RUN_ATTACH_NATIVE;
+	/* A TAP with IFF_MULTI_QUEUE is refused by VM programs that were given one fd. */
+	wanted.queues = run_options_queues(options) > 1 ? options->queues : 0;
+	wanted.vhost = true;
 	status = vmnet_broker_create_interface(
-		broker, run_options_network(options), &wanted, &interface);
+		broker, options->interface.network, &wanted, &interface);
 	if (status != VMNET_BROKER_SUCCESS)
 		return describe_failure(broker, options, status, error);
 	take_fds(&interface, attachment);
-	result = make_line(&interface, options->network != NULL, &attachment->line);
+	result = make_line(&interface, &options->interface, &attachment->line);
 	if (result == 0)
 		result = attachment_read_line(attachment, attachment->line);
 	if (result < 0)

@@ -35,12 +35,23 @@ static void add_number(struct helper_arguments *arguments, size_t *count, const 
 }
 
 static void add_interface(
-	const struct run_options *options, struct helper_arguments *arguments, size_t *count)
+	const struct interface_options *options, struct helper_arguments *arguments, size_t *count)
 {
-	if (options->network)
-		add_option(arguments, count, "--network", options->network);
-	if (options->operation_mode)
-		add_option(arguments, count, "--operation-mode", options->operation_mode);
+	const struct {
+		const char *name, *value;
+	} texts[] = {
+		{"--network", options->network},
+		{"--operation-mode", options->operation_mode},
+		{"--shared-interface", options->shared_interface},
+		{"--start-address", options->start_address},
+		{"--end-address", options->end_address},
+		{"--subnet-mask", options->subnet_mask},
+		{"--hostname", options->hostname},
+	};
+
+	for (size_t i = 0; i < array_length(texts); i++)
+		if (texts[i].value)
+			add_option(arguments, count, texts[i].name, texts[i].value);
 	if (options->has_interface_id) {
 		uuid_to_text(options->interface_id, arguments->interface_id);
 		add_option(arguments, count, "--interface-id", arguments->interface_id);
@@ -49,8 +60,6 @@ static void add_interface(
 		mac_to_text(options->mac, arguments->mac);
 		add_option(arguments, count, "--mac", arguments->mac);
 	}
-	if (options->hostname)
-		add_option(arguments, count, "--hostname", options->hostname);
 }
 
 void helper_arguments_make(const struct run_options *options, const char *vhost_user_path,
@@ -66,7 +75,7 @@ void helper_arguments_make(const struct run_options *options, const char *vhost_
 		add_word(arguments, &count, "--fd=3");
 	if (options->queues)
 		add_number(arguments, &count, "--queues", arguments->queues, options->queues);
-	add_interface(options, arguments, &count);
+	add_interface(&options->interface, arguments, &count);
 	if (options->enable_tso)
 		add_word(arguments, &count, "--enable-tso");
 	if (options->enable_checksum_offload)

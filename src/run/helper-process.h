@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define HELPER_ARGUMENTS_MAX 24
+#define HELPER_ARGUMENTS_MAX 32
 #define HELPER_LINE_SIZE     4096 /* with its NUL */
 #define HELPER_READY_MS      30000
 #define HELPER_ERROR_SIZE    256

@@ -28,62 +28,6 @@ static int parse_unavailable(void *context, const char *argument, char *error)
 	return refuse(error, "is not available yet; leave it out");
 }
 
-static int parse_network(void *context, const char *argument, char *error)
-{
-	struct run_options *options = context;
-
-	if (!network_name_is_valid(argument))
-		return refuse(error, "a network's name is 1 to 32 letters, digits, '_', '.' or "
-				     "'-' and begins with a letter or digit");
-	options->network = argument;
-	return 0;
-}
-
-static int parse_operation_mode(void *context, const char *argument, char *error)
-{
-	struct run_options *options = context;
-
-	if (strcmp(argument, "bridged") == 0)
-		return refuse(error, "is not available yet; use shared or host");
-	if (strcmp(argument, "shared") != 0 && strcmp(argument, "host") != 0)
-		return refuse(error, "one of shared, host");
-	options->operation_mode = argument;
-	return 0;
-}
-
-static int parse_interface_id(void *context, const char *argument, char *error)
-{
-	struct run_options *options = context;
-
-	if (text_to_uuid(argument, &options->interface_id) < 0)
-		return refuse(error, "a UUID, such as 4C2F9A60-0F3D-4F0E-9A55-6B0C7A1D2E3F");
-	options->has_interface_id = true;
-	return 0;
-}
-
-static int parse_mac(void *context, const char *argument, char *error)
-{
-	struct run_options *options = context;
-
-	if (text_to_mac(argument, &options->mac) < 0)
-		return refuse(error, "a MAC address, such as 52:54:00:12:34:56");
-	if (!mac_is_unicast(options->mac))
-		return refuse(error, "a VM's MAC address is neither multicast nor all zero; make "
-				     "its first byte even, such as 52");
-	options->has_mac = true;
-	return 0;
-}
-
-static int parse_hostname(void *context, const char *argument, char *error)
-{
-	struct run_options *options = context;
-
-	if (!hostname_is_valid(argument))
-		return refuse(error, "a host's name is 1 to 63 letters, digits and inner hyphens");
-	options->hostname = argument;
-	return 0;
-}
-
 static int parse_attach(void *context, const char *argument, char *error)
 {
 	struct run_options *options = context;
@@ -158,20 +102,13 @@ static int parse_version(void *context, const char *argument, char *error)
 }
 
 static const struct option_entry table[] = {
-	{"network", 0, "NAME", "network to join, as the broker's configuration names it",
-		parse_network},
-	{"operation-mode", 0, "MODE", "without --network: shared (default) or host",
-		parse_operation_mode},
+	{.more = interface_option_table, .more_count = INTERFACE_OPTIONS_COUNT},
 	{"attach", 0, "KIND",
 		"fd 4 is a datagram socket (socket, default), a stream or a TAP (native); or "
 		"vhost-user",
 		parse_attach},
 	{"queues", 0, "N", "with --attach native: N TAP queues, at fds 4 to 3+N; or of vhost-user",
 		parse_queues},
-	{"interface-id", 'i', "UUID", "the same id gets the same MAC and IPv4 address again",
-		parse_interface_id},
-	{"mac", 0, "MAC", "the VM's MAC address", parse_mac},
-	{"hostname", 0, "NAME", "the VM's name in the network's DNS", parse_hostname},
 	{"enable-tso", 0, NULL, "with --enable-checksum-offload: sockets carry large frames whole",
 		parse_enable_tso},
 	{"enable-checksum-offload", 0, NULL,
@@ -187,10 +124,6 @@ static const struct option_entry table[] = {
 	{"verbose", 'v', NULL, "log more", parse_verbose},
 	{"version", 0, NULL, "print the version and exit", parse_version},
 	{"help", 'h', NULL, "print this and exit", parse_help},
-	{"shared-interface", 0, "NAME", NULL, parse_unavailable},
-	{"start-address", 0, "ADDRESS", NULL, parse_unavailable},
-	{"end-address", 0, "ADDRESS", NULL, parse_unavailable},
-	{"subnet-mask", 0, "MASK", NULL, parse_unavailable},
 	{"enable-isolation", 0, NULL, NULL, parse_unavailable},
 };
 
@@ -202,11 +135,6 @@ static bool has_queues(const struct run_options *options)
 static bool wants_offload(const struct run_options *options)
 {
 	return options->enable_tso || options->enable_checksum_offload || options->vnet_hdr;
-}
-
-static bool names_network_twice(const struct run_options *options)
-{
-	return options->network && options->operation_mode;
 }
 
 static bool queues_have_no_place(const struct run_options *options)
@@ -244,8 +172,6 @@ static const struct {
 	bool (*holds)(const struct run_options *options);
 	const char *text;
 } conflicts[] = {
-	{names_network_twice, "option --network excludes --operation-mode: the network has its own "
-			      "mode; leave --operation-mode out"},
 	{offload_is_half, "options --enable-tso and --enable-checksum-offload need one another: "
 			  "give both or neither"},
 	{offload_is_double,
@@ -269,7 +195,7 @@ static int check_conflicts(const struct run_options *options, char *error)
 	for (size_t i = 0; i < array_length(conflicts); i++)
 		if (conflicts[i].holds(options))
 			return refuse(error, conflicts[i].text);
-	return 0;
+	return interface_options_check(&options->interface, error);
 }
 
 /* docs/decisions/010-attach-for-qemu.md */
@@ -299,13 +225,6 @@ int run_options_parse(int argc, char **argv, struct run_options *ret_options, ch
 	options.command = argv + first;
 	*ret_options = options;
 	return 0;
-}
-
-const char *run_options_network(const struct run_options *options)
-{
-	if (options->network)
-		return options->network;
-	return options->operation_mode ? options->operation_mode : "shared";
 }
 
 uint32_t run_options_queues(const struct run_options *options)

@@ -4,8 +4,7 @@
  */
 #pragma once
 
-#include "base/options.h"
-#include "base/text.h"
+#include "base/interface-options.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,17 +23,11 @@ enum run_attach {
 
 /* Texts are those of argv. */
 struct run_options {
+	struct interface_options interface; /* first: the context of their table */
 	/* What was named; else socket, or with qemu the fastest kind that the other options allow.
 	 */
 	enum run_attach attach;
 	bool attach_was_named;
-	const char *network;        /* --network, or NULL */
-	const char *operation_mode; /* "shared" or "host", or NULL: not said */
-	const char *hostname;       /* or NULL */
-	bool has_mac;
-	struct mac mac;
-	bool has_interface_id;
-	struct uuid interface_id;
 	uint32_t queues;           /* 1..RUN_QUEUES_MAX; 0: not said */
 	uint32_t stats_interval_s; /* 0: off */
 	bool enable_tso;           /* with enable_checksum_offload, or neither */
@@ -53,9 +46,6 @@ struct run_options {
  * --help needs none.
  */
 int run_options_parse(int argc, char **argv, struct run_options *ret_options, char *error);
-
-/* The network to join: the named one, else the one of the operation mode, else "shared". */
-const char *run_options_network(const struct run_options *options);
 
 /* Number of queues the command gets with native and vhost-user, at least 1. */
 uint32_t run_options_queues(const struct run_options *options);

@@ -108,20 +108,30 @@ static const char *decode_sockets(json_t *value, uint32_t *ret_sockets, uint32_t
 
 /* --- AcquireNetwork --- */
 
-static const char *acquire_decode_network(json_t *value, void *call)
+static int check_choice(const struct network_choice *choice, char *reason)
 {
-	struct acquire_network_call *acquire = call;
+	const char *wrong = network_choice_check(choice);
 
-	return parameter_decode_network_name(value, acquire->network);
+	if (!wrong)
+		return 0;
+	snprintf(reason, BROKER_REASON_SIZE, "%s", wrong);
+	return -EINVAL;
 }
 
 static const struct parameter acquire_parameters[] = {
-	{.name = "network", .required = true, .decode = acquire_decode_network},
+	{.name = "network", .decode = network_choice_decode_network},
+	{.name = "mode", .decode = network_choice_decode_mode},
+	{.name = "startAddress", .decode = network_choice_decode_start},
+	{.name = "endAddress", .decode = network_choice_decode_end},
+	{.name = "subnetMask", .decode = network_choice_decode_mask},
+	{.name = "sharedInterface", .decode = network_choice_decode_shared_interface},
 };
 
 json_t *acquire_network_encode(const struct acquire_network_call *call)
 {
-	return json_pack("{s:s}", "network", call->network);
+	cleanup_json json_t *object = json_object();
+
+	return network_choice_encode(&call->wanted, object) == 0 ? take_ptr(object) : NULL;
 }
 
 int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_call, char *reason)
@@ -130,6 +140,8 @@ int acquire_network_decode(json_t *parameters, struct acquire_network_call *ret_
 	int error = parameters_decode(
 		parameters, acquire_parameters, array_length(acquire_parameters), &call, reason);
 
+	if (!error)
+		error = check_choice(&call.wanted, reason);
 	if (!error)
 		*ret_call = call;
 	return error;
@@ -156,6 +168,7 @@ json_t *broker_network_encode(const struct broker_network *network)
 	cleanup_json json_t *object = NULL;
 	char subnet[SUBNET_TEXT_SIZE] = "";
 	char gateway[INET_ADDRSTRLEN] = "";
+	char last[INET_ADDRSTRLEN] = "";
 	char prefix[IPV6_PREFIX_TEXT_SIZE] = "";
 	char gateway6[INET6_ADDRSTRLEN] = "";
 
@@ -163,6 +176,8 @@ json_t *broker_network_encode(const struct broker_network *network)
 		ipv4_subnet_to_text(network->subnet, subnet);
 	if (network->gateway.s_addr != 0)
 		inet_ntop(AF_INET, &network->gateway, gateway, sizeof(gateway));
+	if (network->last_address.s_addr != 0)
+		inet_ntop(AF_INET, &network->last_address, last, sizeof(last));
 	if (network->has_ipv6)
 		encode_ipv6(network->ipv6_prefix, prefix, gateway6);
 	object = json_pack("{s:s, s:s, s:I, s:s, s:b}", "name", network->name, "mode",
@@ -170,6 +185,7 @@ json_t *broker_network_encode(const struct broker_network *network)
 		"running", network->running);
 	if (member_set_text(object, "subnet", subnet) < 0 ||
 		member_set_text(object, "gateway", gateway) < 0 ||
+		member_set_text(object, "lastAddress", last) < 0 ||
 		member_set_text(object, "ipv6Prefix", prefix) < 0 ||
 		member_set_text(object, "gateway6", gateway6) < 0 ||
 		member_set_text(object, "bridge", network->bridge) < 0)
@@ -218,18 +234,26 @@ static int decode_ipv6(json_t *value, struct broker_network *network)
 	return 0;
 }
 
+/* Absent or null: left as it is. */
+static int decode_optional_ipv4(json_t *object, const char *key, struct in_addr *address)
+{
+	char text[INET_ADDRSTRLEN];
+
+	if (decode_text(object, key, text, sizeof(text)) < 0 ||
+		(*text && text_to_ipv4(text, address) < 0))
+		return -EBADMSG;
+	return 0;
+}
+
 static int decode_network_addresses(json_t *value, struct broker_network *network)
 {
 	char subnet[SUBNET_TEXT_SIZE];
-	char gateway[INET_ADDRSTRLEN];
 
 	if (decode_text(value, "subnet", subnet, sizeof(subnet)) < 0 ||
-		(*subnet && text_to_ipv4_subnet(subnet, &network->subnet) < 0))
+		(*subnet && text_to_ipv4_subnet(subnet, &network->subnet) < 0) ||
+		decode_optional_ipv4(value, "gateway", &network->gateway) < 0)
 		return -EBADMSG;
-	if (decode_text(value, "gateway", gateway, sizeof(gateway)) < 0 ||
-		(*gateway && text_to_ipv4(gateway, &network->gateway) < 0))
-		return -EBADMSG;
-	return 0;
+	return decode_optional_ipv4(value, "lastAddress", &network->last_address);
 }
 
 int broker_network_decode(json_t *value, struct broker_network *ret_network)
@@ -263,13 +287,6 @@ int acquired_network_decode(json_t *parameters, struct broker_network *ret_netwo
 }
 
 /* --- CreateInterface --- */
-
-static const char *create_decode_network(json_t *value, void *call)
-{
-	struct create_interface_call *create = call;
-
-	return parameter_decode_network_name(value, create->network);
-}
 
 static const char *create_decode_mac(json_t *value, void *call)
 {
@@ -332,7 +349,12 @@ static const char *create_decode_sockets(json_t *value, void *call)
 }
 
 static const struct parameter create_parameters[] = {
-	{.name = "network", .required = true, .decode = create_decode_network},
+	{.name = "network", .decode = network_choice_decode_network},
+	{.name = "mode", .decode = network_choice_decode_mode},
+	{.name = "startAddress", .decode = network_choice_decode_start},
+	{.name = "endAddress", .decode = network_choice_decode_end},
+	{.name = "subnetMask", .decode = network_choice_decode_mask},
+	{.name = "sharedInterface", .decode = network_choice_decode_shared_interface},
 	{.name = "mac", .decode = create_decode_mac},
 	{.name = "interfaceId", .decode = create_decode_interface_id},
 	{.name = "hostname", .decode = create_decode_hostname},
@@ -343,7 +365,7 @@ static const struct parameter create_parameters[] = {
 
 json_t *create_interface_encode(const struct create_interface_call *call)
 {
-	cleanup_json json_t *object = json_pack("{s:s}", "network", call->network);
+	cleanup_json json_t *object = json_object();
 	char mac[MAC_TEXT_SIZE] = "";
 	char interface_id[UUID_TEXT_SIZE] = "";
 
@@ -351,7 +373,8 @@ json_t *create_interface_encode(const struct create_interface_call *call)
 		mac_to_text(call->mac, mac);
 	if (call->has_interface_id)
 		uuid_to_text(call->interface_id, interface_id);
-	if (member_set_text(object, "mac", mac) < 0 ||
+	if (network_choice_encode(&call->wanted, object) < 0 ||
+		member_set_text(object, "mac", mac) < 0 ||
 		member_set_text(object, "interfaceId", interface_id) < 0 ||
 		member_set_text(object, "hostname", call->hostname) < 0)
 		return NULL;
@@ -374,6 +397,8 @@ int create_interface_decode(
 	int error = parameters_decode(
 		parameters, create_parameters, array_length(create_parameters), &call, reason);
 
+	if (!error)
+		error = check_choice(&call.wanted, reason);
 	if (!error)
 		*ret_call = call;
 	return error;

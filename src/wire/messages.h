@@ -11,8 +11,8 @@
  */
 #pragma once
 
-#include "base/text.h"
 #include "wire/forward-spec.h"
+#include "wire/network-choice.h"
 
 #include <jansson.h>
 #include <netinet/in.h>
@@ -52,9 +52,10 @@ void broker_error_decode(json_t *parameters, char *reason);
 /* What a network is, as AcquireNetwork and ListNetworks tell it. */
 struct broker_network {
 	char name[NETWORK_NAME_SIZE];
-	char mode[16];             /* "shared", "host" */
-	struct ipv4_subnet subnet; /* prefix_length 0 while a listed network has none yet */
-	struct in_addr gateway;    /* the host's address on it */
+	char mode[16];               /* "shared", "host" */
+	struct ipv4_subnet subnet;   /* prefix_length 0 while a listed network has none yet */
+	struct in_addr gateway;      /* the host's address on it */
+	struct in_addr last_address; /* of those that VMs get; zero: as subnet */
 	bool has_ipv6;
 	struct in6_addr ipv6_prefix; /* a /64; the host is its ::1 */
 	uint32_t mtu;
@@ -63,14 +64,15 @@ struct broker_network {
 	bool running;
 };
 
-/* AcquireNetwork(network), also EnlargeSocketBuffers' sibling; ListNetworks has no parameters. */
+/* AcquireNetwork(network, ...), also EnlargeSocketBuffers' sibling; ListNetworks has no parameters.
+ */
 struct acquire_network_call {
-	char network[NETWORK_NAME_SIZE];
+	struct network_choice wanted;
 };
 
-/* CreateInterface: everything but network is optional. */
+/* CreateInterface: everything but the network is optional. */
 struct create_interface_call {
-	char network[NETWORK_NAME_SIZE];
+	struct network_choice wanted;
 	bool has_mac;
 	struct mac mac;
 	bool has_interface_id;

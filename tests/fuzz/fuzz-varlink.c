@@ -44,7 +44,7 @@ static void drive_acquire(json_t *parameters)
 	}
 	encoded = acquire_network_encode(&call);
 	check(acquire_network_decode(encoded, &again, reason) == 0);
-	check(strcmp(call.network, again.network) == 0);
+	check(strcmp(call.wanted.network, again.wanted.network) == 0);
 	json_decref(encoded);
 }
 

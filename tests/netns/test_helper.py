@@ -124,6 +124,7 @@ REFUSED = [
     (("--start-address", "192.168.5.1"), "--start-address"),
     (("--end-address", "192.168.5.1"), "--end-address"),
     (("--subnet-mask", "255.255.255.0"), "--subnet-mask"),
+    (("--operation-mode", "bridged", "--shared-interface", "eth0"), "bridged"),
     (("--enable-isolation",), "--enable-isolation"),
     (("--enable-tso",), "--enable-checksum-offload"),
     (("--enable-checksum-offload",), "--enable-tso"),

@@ -37,7 +37,7 @@ static struct broker_network make_network(void)
 static struct create_interface_call make_create(void)
 {
 	struct create_interface_call call = {
-		.network = "shared",
+		.wanted.network = "shared",
 		.has_mac = true,
 		.mac = {{0x52, 0x54, 0, 0x12, 0x34, 0x56}},
 		.has_interface_id = true,
@@ -248,23 +248,23 @@ static void bad_networks_are_refused(void **state)
 
 static void acquire_survives_the_wire(void **state)
 {
-	struct acquire_network_call call = {.network = "blue.1_a-b"}, decoded;
+	struct acquire_network_call call = {.wanted.network = "blue.1_a-b"}, decoded;
 	char reason[BROKER_REASON_SIZE];
 	json_t *parameters = acquire_network_encode(&call);
 
 	assert_int_equal(acquire_network_decode(parameters, &decoded, reason), 0);
-	assert_string_equal(decoded.network, "blue.1_a-b");
+	assert_string_equal(decoded.wanted.network, "blue.1_a-b");
 	expect_text(parameters, "{\"network\":\"blue.1_a-b\"}");
 }
 
 static void expect_acquire_refused(const char *text, const char *expected)
 {
 	json_t *parameters = text ? load(text) : NULL;
-	struct acquire_network_call call = {.network = "kept"};
+	struct acquire_network_call call = {.wanted.network = "kept"};
 	char reason[BROKER_REASON_SIZE] = "";
 
 	assert_int_equal(acquire_network_decode(parameters, &call, reason), -EINVAL);
-	assert_string_equal(call.network, "kept");
+	assert_string_equal(call.wanted.network, "kept");
 	if (!strstr(reason, expected))
 		fail_msg("\"%s\" does not contain \"%s\"", reason, expected);
 	json_decref(parameters);
@@ -295,7 +295,7 @@ static void create_survives_the_wire(void **state)
 	json_t *parameters = create_interface_encode(&call);
 
 	assert_int_equal(create_interface_decode(parameters, &decoded, reason), 0);
-	assert_string_equal(decoded.network, "shared");
+	assert_string_equal(decoded.wanted.network, "shared");
 	assert_true(decoded.has_mac);
 	assert_memory_equal(&decoded.mac, &call.mac, sizeof(call.mac));
 	assert_true(decoded.has_interface_id);
@@ -314,7 +314,7 @@ static void create_survives_the_wire(void **state)
 
 static void create_needs_only_a_network(void **state)
 {
-	struct create_interface_call call = {.network = "host"}, decoded;
+	struct create_interface_call call = {.wanted.network = "host"}, decoded;
 	char reason[BROKER_REASON_SIZE];
 	json_t *parameters =
 		load("{\"network\":\"host\",\"mac\":null,\"interfaceId\":null,"
@@ -334,7 +334,7 @@ static void create_needs_only_a_network(void **state)
 
 static void expect_create_refused(const char *key, json_t *value)
 {
-	struct create_interface_call good = make_create(), call = {.network = "kept"};
+	struct create_interface_call good = make_create(), call = {.wanted.network = "kept"};
 	json_t *parameters = create_interface_encode(&good);
 	char reason[BROKER_REASON_SIZE] = "";
 	char expected[64];
@@ -345,7 +345,7 @@ static void expect_create_refused(const char *key, json_t *value)
 		json_object_del(parameters, key);
 	snprintf(expected, sizeof(expected), "parameter \"%s\"", key);
 	assert_int_equal(create_interface_decode(parameters, &call, reason), -EINVAL);
-	assert_string_equal(call.network, "kept");
+	assert_string_equal(call.wanted.network, "kept");
 	if (!strstr(reason, expected))
 		fail_msg("\"%s\" does not contain \"%s\"", reason, expected);
 	json_decref(parameters);

@@ -305,6 +305,123 @@ static void unknown_and_broken_networks_are_refused(void **state)
 	assert_int_equal(fixture->platform->networks_count, 0);
 }
 
+#define ADHOC "host-192.168.200.1-24-99"
+
+static void an_adhoc_network_is_made_by_its_name(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *one, *two;
+	struct answer first, second;
+	struct broker_network described;
+	struct in_addr last;
+
+	assert_null(registry_find(&fixture->registry, ADHOC));
+	one = start_to_acquire(fixture, ADHOC, &first);
+	two = start_to_acquire(fixture, ADHOC, &second);
+	platform_fake_say_started(fixture->platform, ADHOC);
+	assert_true(first.granted && second.granted);
+	assert_int_equal(fixture->platform->networks_count, 1);
+	network_describe(one->network, &described);
+	assert_string_equal(described.mode, "host");
+	assert_int_equal(text_to_ipv4("192.168.200.99", &last), 0);
+	assert_int_equal(described.last_address.s_addr, last.s_addr);
+	network_release(one);
+	network_release(two);
+}
+
+static void an_adhoc_network_leaves_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer answer;
+	struct network_hold *hold = start_to_acquire(fixture, ADHOC, &answer);
+	int fd;
+
+	platform_fake_say_started(fixture->platform, ADHOC);
+	fd = open("state/" ADHOC ".leases", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	fd_close(fd);
+	assert_true(exists("state/networks/" ADHOC ".json"));
+	network_release(hold);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 1);
+	assert_null(registry_find(&fixture->registry, ADHOC));
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, REGISTRY_FORGET_MS), 1);
+	assert_null(registry_find_entry(&fixture->registry, ADHOC));
+	assert_false(exists("state/networks/" ADHOC ".json"));
+	assert_false(exists("state/" ADHOC ".leases"));
+}
+
+static void an_adhoc_network_that_failed_is_forgotten(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->platform->create_error = -EPERM;
+	assert_refused(fixture, ADHOC, BROKER_ERROR_CREATE_FAILURE,
+		"network \"" ADHOC "\": the fake failed");
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, REGISTRY_FORGET_MS), 1);
+	assert_null(registry_find_entry(&fixture->registry, ADHOC));
+	assert_false(exists("state/networks/" ADHOC ".json"));
+}
+
+static void a_clash_of_addresses_names_their_owner(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer answer;
+	struct network_hold *hold = start_to_acquire(fixture, ADHOC, &answer);
+
+	platform_fake_say_started(fixture->platform, ADHOC);
+	assert_refused(fixture, "shared-192.168.200.1-24-99", BROKER_ERROR_CREATE_FAILURE,
+		"192.168.200.0/24 belongs to network \"" ADHOC "\"; choose other addresses");
+	assert_refused(fixture, "shared-10.77.0.1-24-99", BROKER_ERROR_CREATE_FAILURE,
+		"10.77.0.0/24 belongs to the configuration of network \"lab\"; choose other "
+		"addresses");
+	network_release(hold);
+}
+
+static void a_killed_broker_s_adhoc_networks_are_adopted_or_swept(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer answer;
+	struct network_hold *hold = start_to_acquire(fixture, ADHOC, &answer);
+
+	platform_fake_say_started(fixture->platform, ADHOC);
+	network_release(hold);
+	close_registry(fixture);
+	open_registry(fixture);
+	assert_int_equal(registry_adopt(&fixture->registry), 0);
+	assert_int_equal(state_of(fixture, ADHOC), NETWORK_LINGERING);
+	assert_int_equal(registry_find(&fixture->registry, ADHOC)->settings.last_offset, 99);
+	close_registry(fixture);
+	fixture->platform->networks_count = 0;
+	open_registry(fixture);
+	assert_int_equal(registry_adopt(&fixture->registry), 0);
+	assert_null(registry_find_entry(&fixture->registry, ADHOC));
+	assert_false(exists("state/networks/" ADHOC ".json"));
+	assert_false(exists("run/networks/" ADHOC ".json"));
+}
+
+static void a_user_has_so_many_adhoc_networks(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *holds[POLICY_NETWORKS_MAX], *hold;
+	struct failure failure;
+	struct answer answer;
+	char name[NETWORK_NAME_SIZE];
+
+	for (unsigned int i = 0; i < POLICY_NETWORKS_MAX; i++) {
+		snprintf(name, sizeof(name), "host-192.168.%u.1-24-99", 100 + i);
+		holds[i] = start_to_acquire(fixture, name, &answer);
+		platform_fake_say_started(fixture->platform, name);
+	}
+	assert_refused(fixture, ADHOC, BROKER_ERROR_QUOTA_EXCEEDED,
+		"user 1000 has 16 networks already, the limit of a user is 16; end the VMs of one");
+	assert_int_equal(network_acquire(&fixture->registry, ADHOC, USER + 1, take_answer, &answer,
+				 &hold, &failure),
+		0);
+	network_release(hold);
+	for (unsigned int i = 0; i < POLICY_NETWORKS_MAX; i++)
+		network_release(holds[i]);
+}
+
 static void a_failed_bridge_leaves_nothing(void **state)
 {
 	struct fixture *fixture = *state;
@@ -1072,6 +1189,12 @@ int main(void)
 		REGISTRY_TEST(a_new_user_ends_the_idle_time),
 		REGISTRY_TEST(a_bridge_that_stays_is_tried_again),
 		REGISTRY_TEST(unknown_and_broken_networks_are_refused),
+		REGISTRY_TEST(an_adhoc_network_is_made_by_its_name),
+		REGISTRY_TEST(an_adhoc_network_leaves_nothing),
+		REGISTRY_TEST(an_adhoc_network_that_failed_is_forgotten),
+		REGISTRY_TEST(a_clash_of_addresses_names_their_owner),
+		REGISTRY_TEST(a_killed_broker_s_adhoc_networks_are_adopted_or_swept),
+		REGISTRY_TEST(a_user_has_so_many_adhoc_networks),
 		REGISTRY_TEST(a_failed_bridge_leaves_nothing),
 		REGISTRY_TEST(failed_nat_takes_the_bridge_away),
 		REGISTRY_TEST(a_dnsmasq_that_cannot_start_takes_the_bridge_away),

@@ -36,16 +36,15 @@ static void test_nothing_is_asked(void **state)
 static void test_everything_is_passed_on(void **state)
 {
 	static const char *const expected[] = {"vmnet-helper", "--fd=3", "--network", "blue",
-		"--interface-id", "01020304-0000-0000-0000-000000000000", "--mac",
-		"52:54:00:00:00:01", "--hostname", "vm", "--stats-interval", "86400", "--verbose",
-		NULL};
+		"--hostname", "vm", "--interface-id", "01020304-0000-0000-0000-000000000000",
+		"--mac", "52:54:00:00:00:01", "--stats-interval", "86400", "--verbose", NULL};
 	const struct run_options options = {
-		.network = "blue",
-		.has_interface_id = true,
-		.interface_id = {{1, 2, 3, 4}},
-		.has_mac = true,
-		.mac = {{0x52, 0x54, 0, 0, 0, 1}},
-		.hostname = "vm",
+		.interface.network = "blue",
+		.interface.has_interface_id = true,
+		.interface.interface_id = {{1, 2, 3, 4}},
+		.interface.has_mac = true,
+		.interface.mac = {{0x52, 0x54, 0, 0, 0, 1}},
+		.interface.hostname = "vm",
 		.stats_interval_s = 86400,
 		.verbose = true,
 	};
@@ -57,7 +56,7 @@ static void test_operation_mode_is_passed_on(void **state)
 {
 	static const char *const expected[] = {
 		"vmnet-helper", "--fd=3", "--operation-mode", "host", NULL};
-	const struct run_options options = {.operation_mode = "host"};
+	const struct run_options options = {.interface.operation_mode = "host"};
 
 	assert_words(&options, NULL, expected);
 }
@@ -79,17 +78,24 @@ static void test_offloads_are_passed_on(void **state)
 static void test_vhost_user_with_everything(void **state)
 {
 	static const char *const expected[] = {"vmnet-helper", "--vhost-user", "/tmp/v/net",
-		"--queues", "8", "--network", "blue", "--interface-id",
-		"00000000-0000-0000-0000-000000000000", "--mac", "52:54:00:00:00:01", "--hostname",
-		"vm", "--stats-interval", "4294967295", "--verbose", NULL};
+		"--queues", "8", "--operation-mode", "host", "--start-address", "10.0.0.1",
+		"--end-address", "10.0.0.9", "--subnet-mask", "255.255.255.0", "--hostname", "vm",
+		"--interface-id", "00000000-0000-0000-0000-000000000000", "--mac",
+		"52:54:00:00:00:01", "--stats-interval", "4294967295", "--verbose", NULL};
 	const struct run_options options = {
 		.attach = RUN_ATTACH_VHOST_USER,
 		.queues = 8,
-		.network = "blue",
-		.has_interface_id = true,
-		.has_mac = true,
-		.mac = {{0x52, 0x54, 0, 0, 0, 1}},
-		.hostname = "vm",
+		.interface =
+			{
+				.operation_mode = "host",
+				.start_address = "10.0.0.1",
+				.end_address = "10.0.0.9",
+				.subnet_mask = "255.255.255.0",
+				.has_interface_id = true,
+				.has_mac = true,
+				.mac = {{0x52, 0x54, 0, 0, 0, 1}},
+				.hostname = "vm",
+			},
 		.stats_interval_s = UINT32_MAX,
 		.verbose = true,
 	};

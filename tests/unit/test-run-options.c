@@ -36,17 +36,17 @@ static void test_defaults(void **state)
 {
 	assert_int_equal(parse_words("true"), 0);
 	assert_int_equal(options.attach, RUN_ATTACH_SOCKET);
-	assert_null(options.network);
-	assert_null(options.operation_mode);
-	assert_null(options.hostname);
-	assert_false(options.has_mac);
-	assert_false(options.has_interface_id);
+	assert_null(options.interface.network);
+	assert_null(options.interface.operation_mode);
+	assert_null(options.interface.hostname);
+	assert_false(options.interface.has_mac);
+	assert_false(options.interface.has_interface_id);
 	assert_false(options.qemu);
 	assert_false(options.verbose);
 	assert_int_equal(options.queues, 0);
 	assert_int_equal(options.stats_interval_s, 0);
 	assert_int_equal(run_options_queues(&options), 1);
-	assert_string_equal(run_options_network(&options), "shared");
+	assert_string_equal(interface_options_network(&options.interface), "shared");
 }
 
 static void test_every_option(void **state)
@@ -56,13 +56,13 @@ static void test_every_option(void **state)
 	assert_int_equal(parse_words("--network=blue", "--attach", "native", "--queues", "8",
 				 "--mac", "52:54:00:12:34:56", "--hostname=vm-1", "--qemu", "-v"),
 		0);
-	assert_string_equal(options.network, "blue");
-	assert_string_equal(run_options_network(&options), "blue");
+	assert_string_equal(options.interface.network, "blue");
+	assert_string_equal(interface_options_network(&options.interface), "blue");
 	assert_int_equal(options.attach, RUN_ATTACH_NATIVE);
 	assert_int_equal(run_options_queues(&options), 8);
-	assert_true(options.has_mac);
-	assert_memory_equal(options.mac.bytes, mac, sizeof(mac));
-	assert_string_equal(options.hostname, "vm-1");
+	assert_true(options.interface.has_mac);
+	assert_memory_equal(options.interface.mac.bytes, mac, sizeof(mac));
+	assert_string_equal(options.interface.hostname, "vm-1");
 	assert_true(options.qemu);
 	assert_true(options.verbose);
 }
@@ -74,11 +74,11 @@ static void test_interface_id_and_statistics(void **state)
 	assert_int_equal(parse_words("-i", "4c2f9a60-0f3d-4f0e-9a55-6b0c7a1d2e3f",
 				 "--stats-interval", "100000", "--operation-mode", "host"),
 		0);
-	assert_true(options.has_interface_id);
-	uuid_to_text(options.interface_id, text);
+	assert_true(options.interface.has_interface_id);
+	uuid_to_text(options.interface.interface_id, text);
 	assert_string_equal(text, "4C2F9A60-0F3D-4F0E-9A55-6B0C7A1D2E3F");
 	assert_int_equal(options.stats_interval_s, 100000);
-	assert_string_equal(run_options_network(&options), "host");
+	assert_string_equal(interface_options_network(&options.interface), "host");
 }
 
 static void test_attach_kinds(void **state)
@@ -119,7 +119,7 @@ static void test_offloads(void **state)
 static void test_command(void **state)
 {
 	assert_int_equal(parse_words("--network", "blue", "qemu", "--network", "red"), 0);
-	assert_string_equal(options.network, "blue");
+	assert_string_equal(options.interface.network, "blue");
 	assert_string_equal(options.command[0], "qemu");
 	assert_string_equal(options.command[1], "--network");
 	assert_string_equal(options.command[2], "red");
@@ -148,12 +148,10 @@ struct refusal {
 };
 
 static const struct refusal refusals[] = {
-	{{"--shared-interface", "eth0"}, "--shared-interface", "is not available yet"},
-	{{"--start-address", "192.168.1.1"}, "--start-address", "is not available yet"},
-	{{"--end-address", "192.168.1.9"}, "--end-address", "is not available yet"},
-	{{"--subnet-mask", "255.255.255.0"}, "--subnet-mask", "is not available yet"},
+	{{"--shared-interface", "eth0"}, "--shared-interface", "needs --operation-mode bridged"},
+	{{"--start-address", "192.168.1.1"}, "--start-address", "all three or none"},
 	{{"--enable-isolation"}, "--enable-isolation", "is not available yet"},
-	{{"--operation-mode", "bridged"}, "--operation-mode bridged", "is not available yet"},
+	{{"--operation-mode", "bridged"}, "--operation-mode bridged", "needs --shared-interface"},
 	{{"--attach", "Native"}, "--attach Native", "one of socket, stream, vhost-user, native"},
 	{{"--attach", "vhost"}, "--attach vhost", "one of socket, stream, vhost-user, native"},
 	{{"--enable-tso"}, "--enable-tso", "both or neither"},
@@ -208,8 +206,8 @@ static void test_help_names_what_there_is(void **state)
 {
 	static const char *const shown[] = {"--network", "--operation-mode", "--attach", "--queues",
 		"--interface-id", "--mac", "--hostname", "--qemu", "--stats-interval", "--verbose",
-		"--version", "--help", "--enable-tso", "--enable-checksum-offload", "--vnet-hdr",
-		"vhost-user"};
+		"--version", "--help", "--start-address", "--shared-interface", "--enable-tso",
+		"--enable-checksum-offload", "--vnet-hdr", "vhost-user"};
 	cleanup_free char *text = NULL;
 	size_t size;
 	FILE *file = open_memstream(&text, &size);
@@ -219,7 +217,7 @@ static void test_help_names_what_there_is(void **state)
 	fclose(file);
 	for (size_t i = 0; i < array_length(shown); i++)
 		assert_non_null(strstr(text, shown[i]));
-	assert_null(strstr(text, "--start-address"));
+	assert_null(strstr(text, "--enable-isolation"));
 }
 
 int main(void)
