@@ -227,7 +227,7 @@ def test_second_build_takes_the_qemu_from_the_cache(new_qemu: qemukit.Emulator) 
 
 def test_qemu_that_cannot_be_fetched_fails_loudly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemukit, "MAJOR_MIN", 1000)
-    monkeypatch.setattr(qemukit, "_archives", lambda codename: ["http://127.0.0.1:9/debian"])
+    monkeypatch.setattr(qemukit, "archives", lambda codename: ["http://127.0.0.1:9/debian"])
     monkeypatch.setattr(qemukit.subprocess, "run", without_update(subprocess.run))
     with pytest.raises(guestkit.KitError, match="online"):
         qemukit.build(cache=tmp_path)

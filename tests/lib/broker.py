@@ -69,7 +69,7 @@ def _set_ids(uid: int, gid: int, groups: Sequence[int]) -> None:
 
 
 @contextlib.contextmanager
-def _acting_as(user: User | None) -> Iterator[None]:
+def acting_as(user: User | None) -> Iterator[None]:
     """Effective ids of user, because the kernel notes them for SO_PEERCRED and SO_PEERGROUPS when a socket connects."""
     if not user:
         yield
@@ -94,7 +94,7 @@ class Varlink:
         self._received = b""
         self._fds: list[int] = []
         try:
-            with _acting_as(user):
+            with acting_as(user):
                 self.socket.connect(os.fspath(socket_path))
         except OSError:
             self.socket.close()

@@ -59,7 +59,7 @@ def _codename() -> str:
     return found[1]
 
 
-def _archives(codename: str) -> list[str]:
+def archives(codename: str) -> list[str]:
     """Where this machine's own apt gets Debian from."""
     targets = output("apt-get", "indextargets", "--format", "$(CREATED_BY) $(ORIGIN) $(LABEL) $(CODENAME) $(REPO_URI)")
     wanted = f"Packages Debian Debian {codename} "
@@ -80,7 +80,7 @@ class _Backports:
             (place / directory).mkdir(parents=True)
         sources = place / "backports.sources"
         sources.write_text(
-            f"Types: deb\nURIs: {' '.join(_archives(codename))}\nSuites: {self.suite}\nComponents: main\n"
+            f"Types: deb\nURIs: {' '.join(archives(codename))}\nSuites: {self.suite}\nComponents: main\n"
             f"Signed-By: {KEYRING}\n"
         )
         settings = {

@@ -1,0 +1,84 @@
+"""A Debian 12 with systemd, as a directory under cache/: what machine.py boots.
+
+build() has debootstrap make it the first time, from where this machine's own apt gets Debian; that takes a minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .guestkit import REPOSITORY, KitError, Progress, locked, output
+from .qemukit import archives
+
+CACHE = REPOSITORY / "cache" / "rootfs"
+CODENAME = "bookworm"
+PACKAGES = (
+    *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "udev"),
+    # Whom the broker has to get on with.
+    *("systemd-resolved", "polkitd", "network-manager", "firewalld"),
+    # What the broker runs with: [run] of scripts/packages, and its libraries.
+    *("dnsmasq-base", "libcap-ng0", "libjansson4", "libnftables1", "libnl-route-3-200", "libseccomp2"),
+    *("iproute2", "iputils-ping", "netbase", "nftables", "procps", "python3"),
+)
+# Each test starts those it is about.
+STOPPED = ("NetworkManager.service", "firewalld.service", "systemd-networkd.service", "systemd-networkd.socket")
+LAYOUT = 2  # another number for another way to keep the same
+
+
+def _key() -> str:
+    return hashlib.sha256(repr((CODENAME, PACKAGES, STOPPED, LAYOUT)).encode()).hexdigest()[:16]
+
+
+def _debootstrap(tree: Path, archive: str) -> None:
+    debootstrap = shutil.which("debootstrap", path="/usr/sbin:/sbin:/usr/bin")
+    if not debootstrap:
+        raise KitError("debootstrap: not found; run scripts/install-packages test")
+    command = [debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", CODENAME, str(tree), archive]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        log = tree / "debootstrap" / "debootstrap.log"
+        last = (log.read_text() if log.exists() else result.stdout).splitlines()[-20:]
+        raise KitError("debootstrap failed; is this machine online?\n" + "\n".join([*last, result.stderr]))
+
+
+def _settle(tree: Path) -> None:
+    for unit in STOPPED:
+        output("chroot", str(tree), "systemctl", "disable", "--quiet", unit)
+    (tree / "etc/machine-id").write_text("")  # none yet, and no first boot, which would enable all again
+    shutil.rmtree(tree / "var/cache/apt/archives", ignore_errors=True)
+    shutil.rmtree(tree / "var/lib/apt/lists", ignore_errors=True)
+
+
+def _make(directory: Path, progress: Progress) -> None:
+    """Makes it beside its place and renames it there, so that nobody ever sees half of one."""
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="new-") as temporary:
+        tree = Path(temporary) / "tree"
+        archive = archives(CODENAME)[0]
+        progress(f"debootstrap of {CODENAME} from {archive} (a minute, 400 MB)")
+        _debootstrap(tree, archive)
+        _settle(tree)
+        os.chmod(tree, 0o755)
+        os.rename(tree, directory)
+
+
+def build(progress: Progress | None = None, cache: Path = CACHE) -> Path:
+    """The directory, made if it isn't there. It is shared: nobody writes there."""
+    progress = progress or (lambda text: print(f"root file system: {text}", file=sys.stderr, flush=True))
+    directory = cache / _key()
+    with locked(cache, progress):
+        if directory.exists():
+            return directory
+        try:
+            _make(directory, progress)
+        except KitError:
+            # A machine's package lists may be absent.
+            progress("fetching package lists")
+            subprocess.run(["apt-get", "update", "-q"], capture_output=True)
+            _make(directory, progress)
+    return directory
