@@ -65,6 +65,8 @@ int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uin
 		known += watch->known_count++;
 	}
 	*known = (struct known_link){.index = index, .kind = kind, .number = number};
+	if (kind == LINK_KIND_BRIDGE)
+		(void)firewalld_add(watch->platform->firewalld, network);
 	return text_copy(known->network, sizeof(known->network), network);
 }
 
@@ -81,6 +83,7 @@ void link_watch_remove_network(struct link_watch *watch, const char *network)
 		if (known->kind != LINK_KIND_BRIDGE || strcmp(known->network, network) != 0)
 			continue;
 		remove_known(watch, known);
+		firewalld_remove(watch->platform->firewalld, network);
 		return;
 	}
 }
@@ -218,10 +221,12 @@ static void tell_end(struct link_watch *watch, int index)
 		return;
 	ended = *known;
 	remove_known(watch, known);
-	if (ended.kind == LINK_KIND_TAP)
+	if (ended.kind == LINK_KIND_TAP) {
 		platform->events->interface_gone(platform->context, ended.number);
-	else
-		platform->events->network_gone(platform->context, ended.network);
+		return;
+	}
+	firewalld_remove(platform->firewalld, ended.network);
+	platform->events->network_gone(platform->context, ended.network);
 }
 
 static int take_event(struct nl_msg *message, void *context)

@@ -15,6 +15,7 @@
 struct link_watch;
 struct nat_watch;
 struct child_watch;
+struct firewalld;
 
 struct platform {
 	sd_event *event;
@@ -28,6 +29,7 @@ struct platform {
 	struct link_watch *links;
 	struct nat_watch *nat;
 	struct child_watch *children;
+	struct firewalld *firewalld;
 };
 
 /*
@@ -62,6 +64,17 @@ int link_watch_visit(
 /* The nft table and the host's routes: nat-linux.c. */
 int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch);
 void nat_watch_free(struct nat_watch *watch);
+
+/* Our bridges' zone in firewalld, where that runs: firewalld-linux.c. */
+int firewalld_new(struct platform *platform, struct firewalld **ret_firewalld);
+/* Waits shortly for what was removed last. */
+void firewalld_free(struct firewalld *firewalld);
+/* A network's bridge has come: it is put into our zone, now and whenever that is needed again. */
+int firewalld_add(struct firewalld *firewalld, const char *network);
+/* It has gone. */
+void firewalld_remove(struct firewalld *firewalld, const char *network);
+/* What firewalld said last when it refused, in its own words; empty: nothing. */
+const char *firewalld_problem(const struct firewalld *firewalld);
 
 /* dnsmasq processes: children-linux.c. */
 int child_watch_new(struct platform *platform, struct child_watch **ret_watch);

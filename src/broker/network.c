@@ -257,6 +257,22 @@ static void handle_nat_stale(void *context, const char *reason)
 	registry_apply_nat(context, reason);
 }
 
+static void handle_firewalld_refused(void *context, const char *bridge, const char *reason)
+{
+	static const char no_zone[] = "INVALID_ZONE";
+
+	if (strncmp(reason, no_zone, strlen(no_zone)) == 0)
+		log_warn("main",
+			"firewalld does not know the zone vmnet yet, so bridge %s is in its zone "
+			"trusted: run \"firewall-cmd --reload\"",
+			bridge);
+	else
+		log_warn("main",
+			"firewalld does not let bridge %s through: %s; run \"firewall-cmd "
+			"--zone=trusted --add-interface=%s\" as root",
+			bridge, reason, bridge);
+}
+
 static void handle_uses_changed(void *context)
 {
 	registry_check_overlaps(context);
@@ -329,6 +345,7 @@ static const struct platform_events platform_events = {
 	.network_gone = handle_network_gone,
 	.nat_stale = handle_nat_stale,
 	.uses_changed = handle_uses_changed,
+	.firewalld_refused = handle_firewalld_refused,
 	.dhcp_line = handle_dhcp_line,
 	.dhcp_ended = handle_dhcp_ended,
 };

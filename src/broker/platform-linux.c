@@ -52,6 +52,7 @@ static const struct platform_events no_events = {
 	.network_gone = ignore_text,
 	.nat_stale = ignore_text,
 	.uses_changed = ignore_change,
+	.firewalld_refused = ignore_line,
 	.dhcp_line = ignore_line,
 	.dhcp_ended = ignore_text,
 };
@@ -421,6 +422,7 @@ void platform_close(struct platform *platform)
 	child_watch_free(platform->children);
 	nat_watch_free(platform->nat);
 	link_watch_free(platform->links);
+	firewalld_free(platform->firewalld);
 	sd_event_source_disable_unref(platform->verbs_source);
 	sd_event_unref(platform->event);
 	free(platform);
@@ -461,6 +463,8 @@ int platform_open(
 		error = ask_instance(platform);
 	if (!error)
 		error = child_watch_new(platform, &platform->children);
+	if (!error)
+		error = firewalld_new(platform, &platform->firewalld);
 	if (!error)
 		error = link_watch_new(platform, &platform->links);
 	if (!error)

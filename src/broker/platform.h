@@ -72,6 +72,8 @@ struct platform_events {
 	void (*nat_stale)(void *context, const char *reason);
 	/* The host has other addresses or routes than before. */
 	void (*uses_changed)(void *context);
+	/* firewalld does not let a bridge through, in its own words. */
+	void (*firewalld_refused)(void *context, const char *bridge, const char *reason);
 	/* A line of the network's DHCP and DNS server. */
 	void (*dhcp_line)(void *context, const char *network, const char *line);
 	/* That server has ended. */

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -44,7 +45,7 @@ static int set_own(
 /* value 0: any. */
 static bool has_switch(const char *family, const char *interface_name, const char *key, char value)
 {
-	char path[128], current = 0;
+	char path[PATH_MAX], current = 0;
 	FILE *file;
 
 	snprintf(path, sizeof(path), SYSCTLS "/%s/conf/%s/%s", family, interface_name, key);
