@@ -11,6 +11,7 @@
 #include <pwd.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -150,11 +151,15 @@ static int bind_socket(int fd, const struct sockaddr_un *address, gid_t gid)
 {
 	/* The file's mode is that of the fd but for the umask's bits, so it is never another. */
 	mode_t mask = umask(0);
+	/* And its group is the right one from the first moment: who asks while we start is not told
+	 * that he may not. */
+	int own_group = setfsgid(gid);
 	int result = fchmod(fd, 0660) < 0 || bind(fd, (const struct sockaddr *)address,
 						     sizeof(*address)) < 0
 			     ? -errno
 			     : 0;
 
+	setfsgid((gid_t)own_group);
 	umask(mask);
 	if (!result && chown(address->sun_path, 0, gid) < 0)
 		result = -errno;
