@@ -33,7 +33,7 @@
 /* What is kept for one VM, known by its MAC or by its interface id. */
 struct config_reservation {
 	bool by_interface_id;
-	struct mac mac;
+	struct mac mac; /* by_interface_id: what follows from it, see configured-reservations.h */
 	struct uuid interface_id;
 	bool has_address;
 	struct in_addr address;

@@ -1,6 +1,7 @@
 #include "broker/hosts.h"
 
 #include "base/cleanup.h"
+#include "broker/configured-reservations.h"
 #include "broker/interface.h"
 
 #include <arpa/inet.h>
@@ -85,12 +86,20 @@ static int collect_names(const struct network *network, struct names *ret_names)
 	return 0;
 }
 
-static const char *find_hostname(const struct names *names, struct mac mac)
+/* A reserved name is its MAC's alone, whoever had it before it was reserved. */
+static const char *find_hostname(
+	const struct network *network, const struct names *names, struct mac mac)
 {
-	const struct named *named =
-		bsearch(&mac, names->list, names->count, sizeof(*names->list), compare_mac_with);
+	const char *reserved = configured_reservation_name(network, mac);
+	const struct named *named;
 
-	return named ? named->interface->record.hostname : NULL;
+	if (reserved)
+		return reserved;
+	named = bsearch(&mac, names->list, names->count, sizeof(*names->list), compare_mac_with);
+	return named && !configured_reservation_find_name(
+				network, named->interface->record.hostname)
+		       ? named->interface->record.hostname
+		       : NULL;
 }
 
 struct text {
@@ -103,7 +112,7 @@ struct text {
 static void write_line(const struct text *text, const struct reservation *entry)
 {
 	struct in_addr address = ipv4_subnet_host(text->network->link.subnet, entry->offset);
-	const char *hostname = find_hostname(&text->names, entry->mac);
+	const char *hostname = find_hostname(text->network, &text->names, entry->mac);
 	char address_text[INET_ADDRSTRLEN];
 	char mac_text[MAC_TEXT_SIZE];
 

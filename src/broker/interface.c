@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "broker/configured-reservations.h"
 #include "broker/mac.h"
 #include "broker/policy.h"
 #include "broker/quotas.h"
@@ -31,9 +32,9 @@ static struct interface *find_mac(const struct network *network, struct mac mac)
 	return NULL;
 }
 
-static bool mac_is_live(void *context, struct mac mac)
+static bool mac_is_kept(void *context, struct mac mac)
 {
-	return find_mac(context, mac) != NULL;
+	return find_mac(context, mac) || configured_reservation_has_address(context, mac);
 }
 
 static void choose_id(const struct network *network, const struct create_interface_call *call,
@@ -73,6 +74,20 @@ static int check_conflict(const struct network *network, struct mac mac, struct 
 		mac_text, network->name, name, uuid_text, (int)holder->record.uid);
 }
 
+/* What was asked for, else what is reserved for the VM. */
+static int choose_hostname(const struct network *network, const struct create_interface_call *call,
+	struct interface_record *record, struct failure *failure)
+{
+	const struct config_reservation *reservation =
+		configured_reservation_find(network, record->mac, &record->interface_id);
+
+	if (*call->hostname)
+		return configured_reservation_check_name(network, record, call->hostname, failure);
+	if (reservation)
+		memcpy(record->hostname, reservation->name, sizeof(record->hostname));
+	return 0;
+}
+
 /* Id and MAC: what was asked for, or what follows from it. */
 static int choose_identity(const struct network *network, const struct create_interface_call *call,
 	struct interface_record *record, struct failure *failure)
@@ -84,7 +99,9 @@ static int choose_identity(const struct network *network, const struct create_in
 				    : mac_from_interface_id(
 					      &record->interface_id, network->registry->instance);
 	error = policy_check_mac(record->mac, failure);
-	return error ? error : check_conflict(network, record->mac, failure);
+	if (!error)
+		error = check_conflict(network, record->mac, failure);
+	return error ? error : choose_hostname(network, call, record, failure);
 }
 
 static int reserve_address(
@@ -93,12 +110,15 @@ static int reserve_address(
 	char subnet[SUBNET_TEXT_SIZE];
 	struct address_pool pool;
 	uint32_t offset;
-	int result;
+	int claimed, result;
 
+	claimed = configured_reservation_claim(network, record, failure);
+	if (claimed < 0)
+		return claimed;
 	address_pool_split(network->link.subnet, network->settings.gateway_offset,
 		network->settings.last_offset, &pool);
 	result = reservations_take(&network->memory.reservations, record->mac, pool.reserved_first,
-		pool.reserved_last, mac_is_live, network, &offset);
+		pool.reserved_last, mac_is_kept, network, &offset);
 	if (result == -ENOSPC) {
 		ipv4_subnet_to_text(network->link.subnet, subnet);
 		return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
@@ -106,7 +126,7 @@ static int reserve_address(
 			"configure a larger subnet",
 			network->name, subnet);
 	}
-	if (result > 0 || (result == 0 && network->memory_is_unsaved))
+	if (result > 0 || claimed > 0 || (result == 0 && network->memory_is_unsaved))
 		result = network_save_memory(network);
 	if (result < 0)
 		return failure_set(failure, BROKER_ERROR_INTERNAL,
@@ -308,34 +328,43 @@ void interface_revoke(struct registry *registry, uint32_t number, const char *re
 			interface ? (int)interface->record.uid : -1, reason);
 }
 
+/* Another VM may have waited for its name, or a configured reservation for its address. */
+static void pass_on(struct network *network, const struct interface_record *gone)
+{
+	bool changed = configured_reservations_follow(network, gone);
+
+	if (changed)
+		network_save_memory(network);
+	if (changed || *gone->hostname)
+		update_hosts(network);
+}
+
 void interface_release(struct registry *registry, uint32_t number)
 {
 	struct interface *interface = interface_find(registry, number);
 	struct interface **link;
 	struct network *network;
 	char name[IFNAMSIZ];
-	bool had_hostname;
+	struct interface_record gone;
 	int error;
 
 	if (!interface)
 		return;
 	network = interface->network;
-	had_hostname = *interface->record.hostname;
+	gone = interface->record;
 	for (link = &network->interfaces; *link != interface; link = &(*link)->next)
 		;
 	*link = interface->next;
 	platform_interface_name(number, name);
 	if (may_log(registry))
-		log_info(network->tag, "released interface %s of user %d", name,
-			(int)interface->record.uid);
+		log_info(network->tag, "released interface %s of user %d", name, (int)gone.uid);
 	free(interface);
 	error = records_remove_interface(registry->records, number);
 	if (error)
 		log_warn(network->tag, "the record of interface %s could not be removed: %s", name,
 			strerror(-error));
-	/* Another VM may have waited for its name. */
-	if (had_hostname && network->state != NETWORK_ABSENT)
-		update_hosts(network);
+	if (network->state != NETWORK_ABSENT)
+		pass_on(network, &gone);
 	network_settle(network);
 }
 

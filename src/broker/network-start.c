@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "broker/adhoc.h"
+#include "broker/configured-reservations.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
 #include "priv/pool.h"
@@ -131,6 +132,25 @@ static int choose_subnet(const struct network *network, struct subnet_uses *uses
 	return error;
 }
 
+/* Returns whether any was not known. */
+static bool add_live_interfaces(struct network *network)
+{
+	struct network_memory *memory = &network->memory;
+	bool changed = false;
+
+	for (const struct interface *interface = network->interfaces; interface;
+		interface = interface->next) {
+		const struct interface_record *record = &interface->record;
+		uint32_t offset =
+			ntohl(record->address.s_addr) - ntohl(network->link.subnet.address.s_addr);
+
+		if (ipv4_subnet_contains(network->link.subnet, record->address) &&
+			reservations_add(&memory->reservations, record->mac, offset) == 0)
+			changed = true;
+	}
+	return changed;
+}
+
 /* Reservations keep their place in the subnet where the new one has it. */
 static int remember_subnet(struct network *network, struct ipv4_subnet subnet)
 {
@@ -141,6 +161,9 @@ static int remember_subnet(struct network *network, struct ipv4_subnet subnet)
 	network->memory.subnet = subnet;
 	network->memory.has_subnet = true;
 	reservations_limit(&network->memory.reservations, pool.reserved_first, pool.reserved_last);
+	/* Wherever theirs are. */
+	add_live_interfaces(network);
+	configured_reservations_apply(network);
 	return network_save_memory(network);
 }
 
@@ -338,24 +361,14 @@ static bool correct_memory(struct network *network)
 
 	if (changed)
 		reservations_done(&memory->reservations);
-	for (const struct interface *interface = network->interfaces; interface;
-		interface = interface->next) {
-		const struct interface_record *record = &interface->record;
-		uint32_t offset =
-			ntohl(record->address.s_addr) - ntohl(network->link.subnet.address.s_addr);
-
-		if (ipv4_subnet_contains(network->link.subnet, record->address) &&
-			reservations_add(&memory->reservations, record->mac, offset) == 0)
-			changed = true;
-	}
-	return changed;
+	return add_live_interfaces(network) || changed;
 }
 
 void network_start_adopted(struct network *network)
 {
 	int error = 0;
 
-	if (correct_memory(network))
+	if (correct_memory(network) || configured_reservations_apply(network))
 		error = remember_subnet(network, network->link.subnet);
 	if (error)
 		log_warn(network->tag, "its subnet could not be recorded: %s", strerror(-error));

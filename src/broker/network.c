@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "broker/configured-reservations.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
 #include "broker/network-overlap.h"
@@ -358,6 +359,7 @@ int registry_init(struct registry *registry)
 	registry->networks = NULL;
 	if (error)
 		return error;
+	configured_reservations_init(registry->config, registry->instance);
 	for (size_t i = 0; i < registry->config->networks_count; i++) {
 		const struct config_network *config = &registry->config->networks[i];
 		struct network *network;

@@ -50,7 +50,7 @@ struct network_hold {
 struct registry {
 	struct platform *platform;
 	struct records *records;
-	const struct config *config;
+	struct config *config;
 	uint32_t instance;
 	uint64_t idle_timeout_ms;
 	/* After a network came or went; may be NULL. */

@@ -13,12 +13,12 @@ static struct reservation *find_mac(const struct reservations *reservations, str
 	return NULL;
 }
 
-static bool offset_is_taken(const struct reservations *reservations, uint32_t offset)
+static struct reservation *find_offset(const struct reservations *reservations, uint32_t offset)
 {
 	for (size_t i = 0; i < reservations->count; i++)
 		if (reservations->entries[i].offset == offset)
-			return true;
-	return false;
+			return &reservations->entries[i];
+	return NULL;
 }
 
 static void remove_entry(struct reservations *reservations, struct reservation *entry)
@@ -68,18 +68,18 @@ static int find_free_offset(const struct reservations *reservations, uint32_t fi
 }
 
 static struct reservation *find_unused(
-	const struct reservations *reservations, reservation_is_live *is_live, void *context)
+	const struct reservations *reservations, reservation_is_kept *is_kept, void *context)
 {
 	for (size_t i = 0; i < reservations->count; i++)
-		if (!is_live(context, reservations->entries[i].mac))
+		if (!is_kept(context, reservations->entries[i].mac))
 			return &reservations->entries[i];
 	return NULL;
 }
 
-static int recycle_offset(struct reservations *reservations, reservation_is_live *is_live,
+static int recycle_offset(struct reservations *reservations, reservation_is_kept *is_kept,
 	void *context, uint32_t *ret_offset)
 {
-	struct reservation *unused = find_unused(reservations, is_live, context);
+	struct reservation *unused = find_unused(reservations, is_kept, context);
 
 	if (!unused)
 		return -ENOSPC;
@@ -101,7 +101,7 @@ static int touch_entry(struct reservations *reservations, struct reservation *en
 }
 
 int reservations_take(struct reservations *reservations, struct mac mac, uint32_t first,
-	uint32_t last, reservation_is_live *is_live, void *context, uint32_t *ret_offset)
+	uint32_t last, reservation_is_kept *is_kept, void *context, uint32_t *ret_offset)
 {
 	struct reservation *known = find_mac(reservations, mac);
 	uint32_t offset;
@@ -113,7 +113,7 @@ int reservations_take(struct reservations *reservations, struct mac mac, uint32_
 	}
 	result = find_free_offset(reservations, first, last, &offset);
 	if (result == -ENOSPC)
-		result = recycle_offset(reservations, is_live, context, &offset);
+		result = recycle_offset(reservations, is_kept, context, &offset);
 	if (result < 0)
 		return result;
 	result = append(reservations, mac, offset);
@@ -125,10 +125,25 @@ int reservations_take(struct reservations *reservations, struct mac mac, uint32_
 
 int reservations_add(struct reservations *reservations, struct mac mac, uint32_t offset)
 {
-	if (reservations->count == RESERVATIONS_MAX || !mac_is_unicast(mac) ||
-		find_mac(reservations, mac) || offset_is_taken(reservations, offset))
+	if (reservations->count == RESERVATIONS_LIST_MAX || !mac_is_unicast(mac) ||
+		find_mac(reservations, mac) || find_offset(reservations, offset))
 		return -EINVAL;
 	return append(reservations, mac, offset);
+}
+
+int reservations_set(struct reservations *reservations, struct mac mac, uint32_t offset)
+{
+	struct reservation *known = find_mac(reservations, mac);
+	struct reservation *holder;
+
+	if (known && known->offset == offset)
+		return 0;
+	if (known)
+		remove_entry(reservations, known);
+	holder = find_offset(reservations, offset);
+	if (holder)
+		remove_entry(reservations, holder);
+	return append(reservations, mac, offset) < 0 ? -ENOMEM : 1;
 }
 
 void reservations_limit(struct reservations *reservations, uint32_t first, uint32_t last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lib.broker import MEMBER, VarlinkError
-from lib.lab import User, wait_for
+from lib.lab import User, is_running, wait_for
 
 VMTESTER = User(4250, 4250, (100, 4300))  # may connect, and is in a group of its own beside
 OTHER = User(4251, 4251, (100,))
@@ -133,7 +133,9 @@ def test_quotas_are_counted_over_restarts(make_broker):
     wait_for(lambda: broker.front_pid, 5, "a new front")
     with broker.connect(MEMBER) as peer:
         assert "2 interfaces" in refusal(peer, "CreateInterface", "lab", "QuotaExceeded")
+    front = broker.front_pid
     broker.kill()
+    wait_for(lambda: not is_running(front), 5, "the end of the front")
     broker.start()
     with broker.connect(MEMBER) as peer:
         assert "2 interfaces" in refusal(peer, "CreateInterface", "lab", "QuotaExceeded")

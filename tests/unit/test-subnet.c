@@ -245,6 +245,21 @@ static void impossible_entries_are_not_loaded(void **state)
 	reservations_done(&reservations);
 }
 
+static void an_offset_is_made_a_macs(void **state)
+{
+	struct reservations reservations = {0};
+	const struct mac a = {{2, 0, 0, 0, 0, 1}}, b = {{2, 0, 0, 0, 0, 2}};
+
+	assert_int_equal(reservations_set(&reservations, a, 5), 1);
+	assert_int_equal(reservations_set(&reservations, a, 5), 0);
+	assert_int_equal(reservations_set(&reservations, b, 6), 1);
+	assert_int_equal(reservations_set(&reservations, a, 6), 1);
+	assert_int_equal(reservations.count, 1);
+	assert_memory_equal(&reservations.entries[0].mac, &a, sizeof(a));
+	assert_int_equal(reservations.entries[0].offset, 6);
+	reservations_done(&reservations);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +276,7 @@ int main(void)
 		cmocka_unit_test(an_empty_pool_has_no_address),
 		cmocka_unit_test(a_large_subnet_is_not_remembered_without_limit),
 		cmocka_unit_test(impossible_entries_are_not_loaded),
+		cmocka_unit_test(an_offset_is_made_a_macs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
