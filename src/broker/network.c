@@ -7,6 +7,7 @@
 #include "broker/network-adhoc.h"
 #include "broker/network-overlap.h"
 #include "broker/network-start.h"
+#include "broker/vm-names.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -175,9 +176,15 @@ static void handle_failed(void *context, const char *reason)
 	network_settle(network);
 }
 
+static void handle_named(void *context, struct mac mac, const char *name)
+{
+	vm_names_take_told(context, mac, name);
+}
+
 static const struct dhcp_owner dhcp_owner = {
 	.serving = handle_serving,
 	.failed = handle_failed,
+	.named = handle_named,
 };
 
 void network_free(struct network *network)
@@ -187,6 +194,7 @@ void network_free(struct network *network)
 	interface_forget_all(network);
 	reservations_done(&network->memory.reservations);
 	free(network->hosts);
+	free(network->names);
 	free(network);
 }
 DEFINE_CLEANUP(struct network, network_free)

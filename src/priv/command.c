@@ -102,6 +102,8 @@ static void add_dns(struct command *command, int *error, const struct bridge_fac
 	add(command, error, "--rev-server=%s", subnet);
 	if (facts->has_ipv6)
 		add(command, error, "--rev-server=%s/64", prefix);
+	add(command, error, "--addn-hosts=%s/networks/%s.names", options->runtime_dir,
+		facts->network);
 	if (facts->mode == NETWORK_MODE_HOST)
 		add(command, error, "--no-resolv");
 }
