@@ -168,6 +168,8 @@ static void add_router_advertisement(struct command *command, int *error,
 
 	prefix_text(facts, prefix);
 	add(command, error, "--dhcp-range=%s,ra-stateless,ra-names,64", prefix);
+	/* A line for each would wake its reader for nothing. */
+	add(command, error, "--quiet-ra");
 	add(command, error, "--ra-param=%s,mtu:%u,%u,%u", facts->name, facts->mtu,
 		ADVERTISEMENT_INTERVAL_S,
 		facts->mode == NETWORK_MODE_HOST ? 0 : ADVERTISEMENT_LIFETIME_S);
