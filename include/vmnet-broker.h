@@ -120,6 +120,7 @@ struct vmnet_broker_interface_options {
 	const char *hostname;        /* DNS label, or NULL */
 	uint32_t queues;             /* 0 and 1: one plain queue; 2..8: a multi-queue TAP */
 	bool vhost;                  /* /dev/vhost-net is wanted, too, where the host has it */
+	bool isolation; /* only the host and interfaces that are not isolated reach it */
 	int sockets[VMNET_BROKER_INTERFACE_SOCKETS_MAX]; /* AF_UNIX sockets to enlarge; stay the
 							    caller's */
 	size_t sockets_count;

@@ -105,6 +105,12 @@ static int parse_hostname(void *context, const char *argument, char *error)
 	return 0;
 }
 
+static int parse_isolation(void *context, const char *argument, char *error)
+{
+	((struct interface_options *)context)->isolation = true;
+	return 0;
+}
+
 const struct option_entry interface_option_table[INTERFACE_OPTIONS_COUNT] = {
 	{"network", 0, "NAME", "network to join, as the broker's configuration names it",
 		parse_network},
@@ -121,6 +127,7 @@ const struct option_entry interface_option_table[INTERFACE_OPTIONS_COUNT] = {
 		parse_interface_id},
 	{"mac", 0, "MAC", "the VM's MAC address", parse_mac},
 	{"hostname", 0, "NAME", "the VM's name in the network's DNS", parse_hostname},
+	{"enable-isolation", 0, NULL, "keep the VM from other isolated VMs", parse_isolation},
 };
 
 static bool is_bridged(const struct interface_options *options)
@@ -173,6 +180,11 @@ static bool interface_has_no_place(const struct interface_options *options)
 	return options->shared_interface && !is_bridged(options);
 }
 
+static bool isolation_is_bridged(const struct interface_options *options)
+{
+	return options->isolation && is_bridged(options);
+}
+
 /* The first that holds is told. */
 static const struct {
 	bool (*holds)(const struct interface_options *options);
@@ -193,6 +205,8 @@ static const struct {
 	{bridged_lacks_interface,
 		"option --operation-mode bridged needs --shared-interface NAME; vmnet-helper "
 		"--list-shared-interfaces lists those allowed"},
+	{isolation_is_bridged, "option --enable-isolation excludes --operation-mode bridged: who "
+			       "is on the LAN is not ours to say; leave it out"},
 	{interface_has_no_place,
 		"option --shared-interface needs --operation-mode bridged; add it, or leave "
 		"--shared-interface out"},

@@ -20,9 +20,10 @@ struct interface_options {
 	struct uuid interface_id;
 	bool has_mac;
 	struct mac mac;
+	bool isolation; /* --enable-isolation */
 };
 
-#define INTERFACE_OPTIONS_COUNT 9
+#define INTERFACE_OPTIONS_COUNT 10
 
 /*
  * For an entry that has more of them; the context of the program's own entries must begin with a

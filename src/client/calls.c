@@ -173,6 +173,7 @@ static vmnet_broker_status_t convert_options(vmnet_broker_t *broker,
 			VMNET_BROKER_INTERFACE_SOCKETS_MAX);
 	call->queues = options->queues;
 	call->vhost = options->vhost;
+	call->isolation = options->isolation;
 	count_sockets(options->sockets_count, call->sockets, &call->sockets_count);
 	return VMNET_BROKER_SUCCESS;
 }

@@ -20,6 +20,7 @@ struct vmnet_broker_interface_options joining_interface(
 		.mac = options->has_mac ? options->mac.bytes : NULL,
 		.interface_id = options->has_interface_id ? options->interface_id.bytes : NULL,
 		.hostname = options->hostname,
+		.isolation = options->isolation,
 		.network = network,
 	};
 }

@@ -112,11 +112,6 @@ static int parse_list(void *context, const char *argument, char *error)
 	return 0;
 }
 
-static int parse_not_available(void *context, const char *argument, char *error)
-{
-	return refuse(error, "not available yet; leave it out");
-}
-
 /* Options without help are the original's that this helper does not have yet. */
 static const struct option_entry option_table[] = {
 	{"fd", 'f', "FD", "inherited connected datagram or stream socket of the VM", parse_fd},
@@ -134,7 +129,6 @@ static const struct option_entry option_table[] = {
 	{"verbose", 'v', NULL, "log more", parse_verbose},
 	{"version", 0, NULL, "print version and commit", parse_version},
 	{"help", 'h', NULL, "print this", parse_help},
-	{"enable-isolation", 0, NULL, NULL, parse_not_available},
 };
 
 /* Each call ends at a positional argument, which is then the next call's argv[0]. */

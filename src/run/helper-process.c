@@ -60,6 +60,8 @@ static void add_interface(
 		mac_to_text(options->mac, arguments->mac);
 		add_option(arguments, count, "--mac", arguments->mac);
 	}
+	if (options->isolation)
+		add_word(arguments, count, "--enable-isolation");
 }
 
 void helper_arguments_make(const struct run_options *options, const char *vhost_user_path,

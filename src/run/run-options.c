@@ -23,11 +23,6 @@ static int refuse(char *error, const char *reason)
 	return -EINVAL;
 }
 
-static int parse_unavailable(void *context, const char *argument, char *error)
-{
-	return refuse(error, "is not available yet; leave it out");
-}
-
 static int parse_attach(void *context, const char *argument, char *error)
 {
 	struct run_options *options = context;
@@ -124,7 +119,6 @@ static const struct option_entry table[] = {
 	{"verbose", 'v', NULL, "log more", parse_verbose},
 	{"version", 0, NULL, "print the version and exit", parse_version},
 	{"help", 'h', NULL, "print this and exit", parse_help},
-	{"enable-isolation", 0, NULL, NULL, parse_unavailable},
 };
 
 static bool has_queues(const struct run_options *options)

@@ -341,6 +341,16 @@ static const char *create_decode_vhost(json_t *value, void *call)
 	return NULL;
 }
 
+static const char *create_decode_isolation(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+
+	if (!json_is_boolean(value))
+		return "must be true or false";
+	create->isolation = json_is_true(value);
+	return NULL;
+}
+
 static const char *create_decode_sockets(json_t *value, void *call)
 {
 	struct create_interface_call *create = call;
@@ -360,6 +370,7 @@ static const struct parameter create_parameters[] = {
 	{.name = "hostname", .decode = create_decode_hostname},
 	{.name = "queues", .decode = create_decode_queues},
 	{.name = "vhost", .decode = create_decode_vhost},
+	{.name = "isolation", .decode = create_decode_isolation},
 	{.name = "sockets", .decode = create_decode_sockets},
 };
 
@@ -382,6 +393,8 @@ json_t *create_interface_encode(const struct create_interface_call *call)
 		json_object_set_new(object, "queues", json_integer(call->queues)) < 0)
 		return NULL;
 	if (call->vhost && json_object_set_new(object, "vhost", json_true()) < 0)
+		return NULL;
+	if (call->isolation && json_object_set_new(object, "isolation", json_true()) < 0)
 		return NULL;
 	if (call->sockets_count > 0 &&
 		json_object_set_new(
@@ -524,9 +537,10 @@ static int set_interface_record(json_t *object, const struct broker_interface *i
 
 json_t *broker_interface_encode(const struct broker_interface *interface)
 {
-	cleanup_json json_t *object =
-		json_pack("{s:s, s:s, s:I}", "network", interface->network, "interfaceName",
-			interface->interface_name, "queues", (json_int_t)interface->queues);
+	cleanup_json json_t *object = json_pack("{s:s, s:s, s:I, s:b, s:b}", "network",
+		interface->network, "interfaceName", interface->interface_name, "queues",
+		(json_int_t)interface->queues, "isolated", interface->isolated, "locked",
+		interface->locked);
 
 	return object && set_interface_record(object, interface) == 0 ? take_ptr(object) : NULL;
 }

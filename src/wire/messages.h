@@ -80,6 +80,7 @@ struct create_interface_call {
 	char hostname[HOSTNAME_SIZE]; /* empty: none */
 	uint32_t queues;              /* 0: not said, means one queue without IFF_MULTI_QUEUE */
 	bool vhost;                   /* fds of /dev/vhost-net are wanted */
+	bool isolation;               /* it shall not reach other isolated interfaces */
 	uint32_t sockets_count;
 	uint32_t sockets[BROKER_SOCKETS_MAX]; /* indexes of the message's fds */
 };
@@ -117,6 +118,7 @@ struct broker_interface {
 	char hostname[HOSTNAME_SIZE]; /* empty: none */
 	uint32_t uid;
 	uint32_t queues;
+	bool isolated, locked; /* how its port is kept */
 };
 
 /* ListInterfaces(after). */

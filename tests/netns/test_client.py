@@ -305,7 +305,6 @@ REFUSED = [
     (("--operation-mode", "bridged"), "bridged"),
     (("--shared-interface", "x"), "--shared-interface"),
     (("--start-address", "10.0.0.1"), "--start-address"),
-    (("--enable-isolation",), "--enable-isolation"),
     (("--enable-tso",), "--enable-checksum-offload"),
     (("--enable-checksum-offload",), "--enable-tso"),
     (("--enable-tso", "--enable-checksum-offload", "--vnet-hdr"), "--vnet-hdr"),

@@ -125,7 +125,6 @@ REFUSED = [
     (("--end-address", "192.168.5.1"), "--end-address"),
     (("--subnet-mask", "255.255.255.0"), "--subnet-mask"),
     (("--operation-mode", "bridged", "--shared-interface", "eth0"), "bridged"),
-    (("--enable-isolation",), "--enable-isolation"),
     (("--enable-tso",), "--enable-checksum-offload"),
     (("--enable-checksum-offload",), "--enable-tso"),
     (("--enable-tso", "--enable-checksum-offload", "--vnet-hdr"), "--vnet-hdr"),

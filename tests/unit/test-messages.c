@@ -44,6 +44,7 @@ static struct create_interface_call make_create(void)
 		.hostname = "web",
 		.queues = 8,
 		.vhost = true,
+		.isolation = true,
 		.sockets_count = 2,
 		.sockets = {1, 15},
 	};
@@ -303,22 +304,23 @@ static void create_survives_the_wire(void **state)
 	assert_string_equal(decoded.hostname, "web");
 	assert_int_equal(decoded.queues, 8);
 	assert_true(decoded.vhost);
+	assert_true(decoded.isolation);
 	assert_int_equal(decoded.sockets_count, 2);
 	assert_int_equal(decoded.sockets[0], 1);
 	assert_int_equal(decoded.sockets[1], 15);
 	expect_text(parameters,
 		"{\"network\":\"shared\",\"mac\":\"52:54:00:12:34:56\","
 		"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\",\"hostname\":\"web\","
-		"\"queues\":8,\"vhost\":true,\"sockets\":[1,15]}");
+		"\"queues\":8,\"vhost\":true,\"isolation\":true,\"sockets\":[1,15]}");
 }
 
 static void create_needs_only_a_network(void **state)
 {
 	struct create_interface_call call = {.wanted.network = "host"}, decoded;
 	char reason[BROKER_REASON_SIZE];
-	json_t *parameters =
-		load("{\"network\":\"host\",\"mac\":null,\"interfaceId\":null,"
-		     "\"hostname\":null,\"queues\":null,\"vhost\":null,\"sockets\":[]}");
+	json_t *parameters = load("{\"network\":\"host\",\"mac\":null,\"interfaceId\":null,"
+				  "\"hostname\":null,\"queues\":null,\"vhost\":null,\"isolation\":"
+				  "null,\"sockets\":[]}");
 
 	memset(&decoded, 0xff, sizeof(decoded));
 	assert_int_equal(create_interface_decode(parameters, &decoded, reason), 0);
@@ -327,6 +329,7 @@ static void create_needs_only_a_network(void **state)
 	assert_string_equal(decoded.hostname, "");
 	assert_int_equal(decoded.queues, 0);
 	assert_false(decoded.vhost);
+	assert_false(decoded.isolation);
 	assert_int_equal(decoded.sockets_count, 0);
 	json_decref(parameters);
 	expect_text(create_interface_encode(&call), "{\"network\":\"host\"}");
@@ -372,6 +375,7 @@ static void bad_creates_are_refused_with_a_reason(void **state)
 	expect_create_refused("queues", json_real(1.0));
 	expect_create_refused("vhost", json_integer(1));
 	expect_create_refused("vhost", json_string("true"));
+	expect_create_refused("isolation", json_integer(1));
 	expect_create_refused("sockets", json_integer(0));
 	expect_create_refused("sockets", load("[0,1,2]"));
 	expect_create_refused("sockets", load("[1,1]"));
@@ -488,6 +492,7 @@ static struct broker_interface make_interface(void)
 		.hostname = "web",
 		.uid = UINT32_MAX - 1,
 		.queues = 2,
+		.locked = true,
 	};
 
 	return interface;
@@ -502,10 +507,11 @@ static void interfaces_are_described(void **state)
 		"\"mac\":\"02:00:00:00:00:01\","
 		"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\","
 		"\"address\":\"192.168.64.2\",\"hostname\":\"web\",\"uid\":4294967294,"
-		"\"queues\":2}");
+		"\"queues\":2,\"isolated\":false,\"locked\":true}");
 	interface.has_record = false;
 	expect_text(broker_interface_encode(&interface),
-		"{\"network\":\"shared\",\"interfaceName\":\"vmtap00000001\",\"queues\":2}");
+		"{\"network\":\"shared\",\"interfaceName\":\"vmtap00000001\",\"queues\":2,"
+		"\"isolated\":false,\"locked\":true}");
 }
 
 static void a_list_of_interfaces_may_begin_anywhere(void **state)

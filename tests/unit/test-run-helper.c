@@ -66,12 +66,15 @@ static void test_offloads_are_passed_on(void **state)
 	static const char *const tso[] = {
 		"vmnet-helper", "--fd=3", "--enable-tso", "--enable-checksum-offload", NULL};
 	static const char *const header[] = {"vmnet-helper", "--fd=3", "--vnet-hdr", NULL};
+	static const char *const isolated[] = {
+		"vmnet-helper", "--fd=3", "--enable-isolation", NULL};
 
 	assert_words(&(const struct run_options){.attach = RUN_ATTACH_STREAM,
 			     .enable_tso = true,
 			     .enable_checksum_offload = true},
 		NULL, tso);
 	assert_words(&(const struct run_options){.vnet_hdr = true}, NULL, header);
+	assert_words(&(const struct run_options){.interface.isolation = true}, NULL, isolated);
 }
 
 /* As many words as there can be: none may be lost. */

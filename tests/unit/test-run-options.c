@@ -112,6 +112,9 @@ static void test_offloads(void **state)
 	assert_false(options.vnet_hdr);
 	assert_int_equal(parse_words("--vnet-hdr", "--attach", "stream"), 0);
 	assert_true(options.vnet_hdr);
+	assert_false(options.interface.isolation);
+	assert_int_equal(parse_words("--enable-isolation", "--network", "blue"), 0);
+	assert_true(options.interface.isolation);
 	assert_false(options.enable_tso);
 }
 
@@ -150,7 +153,8 @@ struct refusal {
 static const struct refusal refusals[] = {
 	{{"--shared-interface", "eth0"}, "--shared-interface", "needs --operation-mode bridged"},
 	{{"--start-address", "192.168.1.1"}, "--start-address", "all three or none"},
-	{{"--enable-isolation"}, "--enable-isolation", "is not available yet"},
+	{{"--enable-isolation", "--operation-mode", "bridged", "--shared-interface", "eth0"},
+		"--enable-isolation", "excludes --operation-mode bridged"},
 	{{"--operation-mode", "bridged"}, "--operation-mode bridged", "needs --shared-interface"},
 	{{"--attach", "Native"}, "--attach Native", "one of socket, stream, vhost-user, native"},
 	{{"--attach", "vhost"}, "--attach vhost", "one of socket, stream, vhost-user, native"},
@@ -217,7 +221,7 @@ static void test_help_names_what_there_is(void **state)
 	fclose(file);
 	for (size_t i = 0; i < array_length(shown); i++)
 		assert_non_null(strstr(text, shown[i]));
-	assert_null(strstr(text, "--enable-isolation"));
+	assert_non_null(strstr(text, "--enable-isolation"));
 }
 
 int main(void)
