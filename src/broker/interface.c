@@ -6,7 +6,6 @@
 #include "broker/mac.h"
 #include "broker/policy.h"
 #include "broker/quotas.h"
-#include "broker/vm-names.h"
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
@@ -163,6 +162,8 @@ static int try_attach(struct network *network, struct interface *interface,
 		&(struct platform_port){
 			.number = interface->number,
 			.queues = record->queues,
+			.isolated = interface->isolated,
+			.locked = interface->locked,
 			.mac = record->mac,
 			.address = record->address,
 		},
@@ -238,8 +239,10 @@ static void report_creation(const struct interface *interface)
 	mac_to_text(interface->record.mac, mac);
 	inet_ntop(AF_INET, &interface->record.address, address, sizeof(address));
 	platform_interface_name(interface->number, name);
-	log_info(interface->network->tag, "created interface %s for user %d: MAC %s, address %s",
-		name, (int)interface->record.uid, mac, address);
+	log_info(interface->network->tag,
+		"created interface %s for user %d: %sMAC %s, address %s%s", name,
+		(int)interface->record.uid, interface->locked ? "locked to " : "", mac, address,
+		interface->isolated ? ", isolated" : "");
 }
 
 static void update_hosts(struct network *network)
@@ -268,6 +271,8 @@ int interface_create(struct network *network, const struct create_interface_call
 
 	if (!interface)
 		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
+	interface->isolated = network->settings.isolation || call->isolation;
+	interface->locked = network->settings.lock_mac;
 	record = &interface->record;
 	record->uid = uid;
 	record->queues = call->queues ? call->queues : 1;
@@ -276,8 +281,6 @@ int interface_create(struct network *network, const struct create_interface_call
 	error = quotas_check_interface(network, uid, record->queues, failure);
 	if (!error)
 		error = choose_identity(network, call, record, failure);
-	if (!error)
-		error = vm_names_check(network, call->hostname, failure);
 	if (!error)
 		error = reserve_address(network, record, failure);
 	if (!error)
@@ -291,7 +294,7 @@ int interface_create(struct network *network, const struct create_interface_call
 	return 0;
 }
 
-void interface_adopt(struct network *network, uint32_t number)
+void interface_adopt(struct network *network, const struct platform_interface *link)
 {
 	struct interface *interface = calloc(1, sizeof(*interface));
 	char name[IFNAMSIZ];
@@ -299,9 +302,12 @@ void interface_adopt(struct network *network, uint32_t number)
 
 	if (!interface)
 		return;
-	interface->number = number;
-	platform_interface_name(number, name);
-	error = records_load_interface(network->registry->records, number, &interface->record);
+	interface->number = link->number;
+	interface->isolated = link->isolated;
+	interface->locked = link->locked;
+	platform_interface_name(link->number, name);
+	error = records_load_interface(
+		network->registry->records, link->number, &interface->record);
 	if (error) {
 		interface->record.uid = RECORDS_OWNER_UNKNOWN;
 		log_warn(network->tag, "adopted interface %s without its owner: its record is %s",
@@ -338,7 +344,7 @@ static void pass_on(struct network *network, const struct interface_record *gone
 
 	if (changed)
 		network_save_memory(network);
-	if (changed || *gone->hostname || *gone->told_name)
+	if (changed || *gone->hostname)
 		update_hosts(network);
 }
 

@@ -10,6 +10,7 @@ struct interface {
 	struct network *network;
 	struct interface *next; /* network->interfaces */
 	uint32_t number;
+	bool isolated, locked; /* as its port is kept; the kernel remembers it */
 	struct interface_record record;
 };
 
@@ -29,7 +30,7 @@ int interface_create(struct network *network, const struct create_interface_call
 	struct interface **ret_interface, struct interface_fds *ret_fds, struct failure *failure);
 
 /* Goes on with one that is in the kernel already; its record is read back. */
-void interface_adopt(struct network *network, uint32_t number);
+void interface_adopt(struct network *network, const struct platform_interface *link);
 
 /* NULL when there is none. */
 struct interface *interface_find(const struct registry *registry, uint32_t number);

@@ -21,6 +21,7 @@ struct known_link {
 	int index;
 	enum link_kind kind;
 	uint32_t number; /* of a TAP */
+	bool guarded;    /* there are rules for it alone */
 	char network[NETWORK_NAME_SIZE];
 };
 
@@ -53,7 +54,7 @@ static struct known_link *find_known(const struct link_watch *watch, int index)
 }
 
 int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uint32_t number,
-	const char *network)
+	const char *network, bool guarded)
 {
 	struct known_link *known = find_known(watch, index);
 
@@ -64,7 +65,8 @@ int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uin
 		watch->known = known;
 		known += watch->known_count++;
 	}
-	*known = (struct known_link){.index = index, .kind = kind, .number = number};
+	*known = (struct known_link){
+		.index = index, .kind = kind, .number = number, .guarded = guarded};
 	if (kind == LINK_KIND_BRIDGE)
 		(void)firewalld_add(watch->platform->firewalld, network);
 	return text_copy(known->network, sizeof(known->network), network);
@@ -221,6 +223,8 @@ static void tell_end(struct link_watch *watch, int index)
 		return;
 	ended = *known;
 	remove_known(watch, known);
+	if (ended.guarded)
+		guard_watch_note_end(platform->guard);
 	if (ended.kind == LINK_KIND_TAP) {
 		platform->events->interface_gone(platform->context, ended.number);
 		return;
@@ -307,6 +311,9 @@ static void resynchronise(struct link_watch *watch)
 		}
 		for (i = 0; i < list.count; i++)
 			check_tap(watch, &list.views[i]);
+		/* A holder may have changed its TAP's address and changed it back. */
+		watch->platform->events->guard_stale(
+			watch->platform->context, "messages of the kernel were lost");
 	}
 	free(list.views);
 }
@@ -403,7 +410,8 @@ static int visit_bridge(struct link_watch *watch, const struct link_view *view,
 		.mode = view->tag.mode,
 		.mtu = view->mtu,
 	};
-	int error = link_watch_add(watch, view->index, LINK_KIND_BRIDGE, 0, view->tag.network);
+	int error =
+		link_watch_add(watch, view->index, LINK_KIND_BRIDGE, 0, view->tag.network, false);
 
 	read_address(view->index, &network);
 	read_ipv6_address(view->index, &network);
@@ -419,7 +427,10 @@ static int visit_bridge(struct link_watch *watch, const struct link_view *view,
 static int visit_tap(struct link_watch *watch, const struct link_view *view,
 	const struct platform_visitor *visitor, void *context)
 {
-	struct platform_interface interface = {.tampering = NULL};
+	struct platform_interface interface = {
+		.isolated = view->tag.port.isolated,
+		.locked = view->tag.port.locked,
+	};
 	int error;
 
 	if (!read_number(view->name, &interface.number))
@@ -427,8 +438,8 @@ static int visit_tap(struct link_watch *watch, const struct link_view *view,
 	interface.tampering = judge(view, interface.number);
 	if (!interface.tampering && view->master == 0)
 		interface.tampering = "it was taken off its bridge";
-	error = link_watch_add(
-		watch, view->index, LINK_KIND_TAP, interface.number, view->tag.network);
+	error = link_watch_add(watch, view->index, LINK_KIND_TAP, interface.number,
+		view->tag.network, view->tag.port.isolated || view->tag.port.locked);
 	if (!error)
 		error = text_copy(interface.network, sizeof(interface.network), view->tag.network);
 	if (!error)

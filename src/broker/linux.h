@@ -14,6 +14,7 @@
 
 struct link_watch;
 struct nat_watch;
+struct guard_watch;
 struct child_watch;
 struct firewalld;
 
@@ -28,6 +29,7 @@ struct platform {
 	void *context;
 	struct link_watch *links;
 	struct nat_watch *nat;
+	struct guard_watch *guard;
 	struct child_watch *children;
 	struct firewalld *firewalld;
 };
@@ -54,9 +56,10 @@ int linux_get(int type, void *header, size_t header_size, nl_recvmsg_msg_cb_t va
 /* Our links: links-linux.c. */
 int link_watch_new(struct platform *platform, struct link_watch **ret_watch);
 void link_watch_free(struct link_watch *watch);
-/* priv made or removed one: from now on its end is reported, or not any more. */
+/* priv made or removed one: from now on its end is reported, or not any more. guarded: there are
+ * rules for it alone. */
 int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uint32_t number,
-	const char *network);
+	const char *network, bool guarded);
 void link_watch_remove_network(struct link_watch *watch, const char *network);
 int link_watch_visit(
 	struct link_watch *watch, const struct platform_visitor *visitor, void *context);
@@ -75,6 +78,12 @@ int firewalld_add(struct firewalld *firewalld, const char *network);
 void firewalld_remove(struct firewalld *firewalld, const char *network);
 /* What firewalld said last when it refused, in its own words; empty: nothing. */
 const char *firewalld_problem(const struct firewalld *firewalld);
+
+/* The guard's rules: guard-linux.c. */
+int guard_watch_new(struct platform *platform, struct guard_watch **ret_watch);
+void guard_watch_free(struct guard_watch *watch);
+/* An interface with rules of its own has gone: they are soon taken away. */
+void guard_watch_note_end(struct guard_watch *watch);
 
 /* dnsmasq processes: children-linux.c. */
 int child_watch_new(struct platform *platform, struct child_watch **ret_watch);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of at most 360 bytes each, so that they fit into one message with room for members to come. */
+/* Of at most 400 bytes each, so that they fit into one message with room for members to come. */
 #define PAGE_LENGTH 128
 
 static void describe(const struct interface *interface, struct broker_interface *ret_described)
@@ -21,6 +21,8 @@ static void describe(const struct interface *interface, struct broker_interface 
 		.address = record->address,
 		.uid = record->uid,
 		.queues = record->queues,
+		.isolated = interface->isolated,
+		.locked = interface->locked,
 	};
 
 	text_copy(described.network, sizeof(described.network), interface->network->name);

@@ -3,6 +3,7 @@
 #include "broker/linux.h"
 
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/rtnetlink.h>
@@ -108,6 +109,9 @@ static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
 			0 ||
 		/* The table's name is the first attribute of everything in it, too. */
 		!attributes[NFTA_TABLE_NAME])
+		return;
+	/* What passes between VMs is not on its way to the world. */
+	if (((const struct nfgenmsg *)nlmsg_data(message))->nfgen_family == NFPROTO_BRIDGE)
 		return;
 	if (strcmp(nla_get_string(attributes[NFTA_TABLE_NAME]), watch->table) != 0) {
 		take_foreign_message(watch, message, attributes);

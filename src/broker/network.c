@@ -7,7 +7,6 @@
 #include "broker/network-adhoc.h"
 #include "broker/network-overlap.h"
 #include "broker/network-start.h"
-#include "broker/vm-names.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -137,38 +136,14 @@ static void fail_waiting(struct network *network, const struct failure *failure)
 	}
 }
 
-#define DNS_PORT  53
-#define DHCP_PORT 67
-
-/* dnsmasq only says that the address is in use. */
-static void explain_failure(
-	const struct network *network, const char *reason, struct failure *failure)
-{
-	char holder[PLATFORM_DETAIL_SIZE];
-	bool is_dhcp = strstr(reason, "DHCP");
-
-	if (strstr(reason, "in use") && platform_find_port_holder(network->registry->platform,
-						is_dhcp ? DHCP_PORT : DNS_PORT, holder))
-		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
-			"network \"%s\": its DHCP and DNS server dnsmasq does not start: port %d "
-			"of "
-			"every address is taken by %s; have that listen on addresses of its own "
-			"(dnsmasq: bind-interfaces, BIND: listen-on, unbound: interface), or set "
-			"\"%s\": false for this network",
-			network->name, is_dhcp ? DHCP_PORT : DNS_PORT, holder,
-			is_dhcp ? "dhcp" : "dns");
-	else
-		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
-			"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s",
-			network->name, reason);
-}
-
 static void handle_failed(void *context, const char *reason)
 {
 	struct network *network = context;
 	struct failure failure;
 
-	explain_failure(network, reason, &failure);
+	failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
+		"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s", network->name,
+		reason);
 	network->last_failure = failure;
 	if (network->state == NETWORK_STARTING)
 		stop_network(network);
@@ -176,15 +151,9 @@ static void handle_failed(void *context, const char *reason)
 	network_settle(network);
 }
 
-static void handle_named(void *context, struct mac mac, const char *name)
-{
-	vm_names_take_told(context, mac, name);
-}
-
 static const struct dhcp_owner dhcp_owner = {
 	.serving = handle_serving,
 	.failed = handle_failed,
-	.named = handle_named,
 };
 
 void network_free(struct network *network)
@@ -194,7 +163,6 @@ void network_free(struct network *network)
 	interface_forget_all(network);
 	reservations_done(&network->memory.reservations);
 	free(network->hosts);
-	free(network->names);
 	free(network);
 }
 DEFINE_CLEANUP(struct network, network_free)
@@ -283,6 +251,25 @@ void registry_apply_nat(struct registry *registry, const char *reason)
 			*detail ? detail : strerror(-error));
 	else
 		log_info("main", "applied the NAT rules again: %s", reason);
+}
+
+static void apply_guard(struct registry *registry, const char *reason)
+{
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error = platform_apply_guard(registry->platform, detail);
+
+	if (error)
+		log_error("main", "rules for what VMs may send could not be applied: %s",
+			*detail ? detail : strerror(-error));
+	else if (reason)
+		log_info("main", "applied the rules for what VMs may send again: %s", reason);
+}
+
+static void handle_guard_stale(void *context, const char *reason)
+{
+	/* Without networks there is nothing to keep up, and its removal would be reported again. */
+	if (!registry_is_empty(context))
+		apply_guard(context, reason);
 }
 
 static void handle_nat_stale(void *context, const char *reason)
@@ -376,6 +363,7 @@ static const struct platform_events platform_events = {
 	.interface_tampered = handle_interface_tampered,
 	.interface_gone = handle_interface_gone,
 	.network_gone = handle_network_gone,
+	.guard_stale = handle_guard_stale,
 	.nat_stale = handle_nat_stale,
 	.uses_changed = handle_uses_changed,
 	.firewalld_refused = handle_firewalld_refused,
@@ -480,7 +468,7 @@ static void adopt_interface(void *context, const struct platform_interface *link
 		interface_revoke(registry, link->number,
 			link->tampering ? link->tampering : "its bridge is gone");
 	else
-		interface_adopt(network, link->number);
+		interface_adopt(network, link);
 }
 
 static const struct platform_visitor adoption = {
@@ -503,6 +491,8 @@ int registry_adopt(struct registry *registry)
 	}
 	registry_apply_nat(registry, "adopted networks");
 	registry_check_overlaps(registry);
+	/* Without networks, too: it takes away what a broker left that was killed in between. */
+	apply_guard(registry, registry_is_empty(registry) ? NULL : "adopted networks");
 	return 0;
 }
 

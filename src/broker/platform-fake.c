@@ -76,13 +76,6 @@ int platform_list_uses(struct platform *platform, struct subnet_uses *uses)
 	return error;
 }
 
-bool platform_find_port_holder(struct platform *platform, uint16_t port, char *text)
-{
-	if (platform->port_holder)
-		snprintf(text, PLATFORM_DETAIL_SIZE, "%s", platform->port_holder);
-	return platform->port_holder != NULL;
-}
-
 static int fail_with(int error, char *detail)
 {
 	if (error)
@@ -168,6 +161,12 @@ int platform_force_buffers(struct platform *platform, const int *sockets, size_t
 {
 	*ret_bytes = bytes;
 	return 0;
+}
+
+int platform_apply_guard(struct platform *platform, char *detail)
+{
+	platform->guard_applied++;
+	return fail_with(platform->guard_error, detail);
 }
 
 int platform_apply_nat(struct platform *platform, char *detail)

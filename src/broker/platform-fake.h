@@ -27,10 +27,10 @@ struct platform {
 	struct fake_interface interfaces[FAKE_LINKS_MAX];
 	size_t interfaces_count;
 	struct subnet_uses uses; /* of the host; owned */
-	unsigned int nat_applied;
+	unsigned int nat_applied, guard_applied;
 	bool dhcp_serves_at_once;
-	const char *port_holder; /* NULL: nobody */
-	int create_error, attach_error, vhost_error, dhcp_error, nat_error, destroy_error;
+	int create_error, attach_error, vhost_error, dhcp_error, nat_error, guard_error,
+		destroy_error;
 	uint8_t next_random; /* platform_randomize() counts from here */
 	struct platform_timer *timers;
 	const struct platform_events *events;

@@ -50,6 +50,7 @@ static const struct platform_events no_events = {
 	.interface_tampered = ignore_tampering,
 	.interface_gone = ignore_interface,
 	.network_gone = ignore_text,
+	.guard_stale = ignore_text,
 	.nat_stale = ignore_text,
 	.uses_changed = ignore_change,
 	.firewalld_refused = ignore_line,
@@ -134,7 +135,7 @@ static int call_with_network(
 
 static int watch_network(struct platform *platform, int index, const char *network)
 {
-	return link_watch_add(platform->links, index, LINK_KIND_BRIDGE, 0, network);
+	return link_watch_add(platform->links, index, LINK_KIND_BRIDGE, 0, network, false);
 }
 
 int platform_create_network(
@@ -213,8 +214,8 @@ int platform_attach(struct platform *platform, const char *network,
 		return error;
 	if (fds.count != port->queues)
 		return -EPROTO;
-	error = link_watch_add(
-		platform->links, (int)reply.value, LINK_KIND_TAP, port->number, network);
+	error = link_watch_add(platform->links, (int)reply.value, LINK_KIND_TAP, port->number,
+		network, port->isolated || port->locked);
 	if (!error)
 		error = await_closed_copies(platform);
 	if (error)
@@ -266,6 +267,13 @@ int platform_force_buffers(struct platform *platform, const int *sockets, size_t
 	/* The kernel reserves as much again for its bookkeeping and counts it (socket(7)). */
 	*ret_bytes = reply.value / 2;
 	return 0;
+}
+
+int platform_apply_guard(struct platform *platform, char *detail)
+{
+	struct verb_request request = {.verb = VERB_APPLY_GUARD};
+
+	return linux_call(platform, &request, NULL, 0, NULL, NULL, detail);
 }
 
 int platform_apply_nat(struct platform *platform, char *detail)
@@ -420,6 +428,7 @@ void platform_close(struct platform *platform)
 	if (!platform)
 		return;
 	child_watch_free(platform->children);
+	guard_watch_free(platform->guard);
 	nat_watch_free(platform->nat);
 	link_watch_free(platform->links);
 	firewalld_free(platform->firewalld);
@@ -469,6 +478,8 @@ int platform_open(
 		error = link_watch_new(platform, &platform->links);
 	if (!error)
 		error = nat_watch_new(platform, &platform->nat);
+	if (!error)
+		error = guard_watch_new(platform, &platform->guard);
 	if (error)
 		return error;
 	*ret_platform = take_ptr(platform);

@@ -57,6 +57,7 @@ struct platform_port {
 struct platform_interface {
 	uint32_t number;
 	char network[NETWORK_NAME_SIZE];
+	bool isolated, locked; /* as in struct platform_port */
 	const char *tampering; /* what its holder did to it ("its address was changed"), or NULL */
 };
 
@@ -68,6 +69,9 @@ struct platform_events {
 	void (*interface_gone)(void *context, uint32_t number);
 	/* Somebody else removed a network's bridge. */
 	void (*network_gone)(void *context, const char *network);
+	/* The guard's rules have gone, or what keeps ports may have; reason NULL: only rules of
+	 * interfaces that have gone are in them. */
+	void (*guard_stale)(void *context, const char *reason);
 	/* The NAT rules have gone, or the host's routes are others now. */
 	void (*nat_stale)(void *context, const char *reason);
 	/* The host has other addresses or routes than before. */
@@ -133,15 +137,12 @@ void platform_interface_name(uint32_t number, char name[IFNAMSIZ]);
 int platform_force_buffers(struct platform *platform, const int *sockets, size_t count,
 	uint32_t bytes, uint32_t *ret_bytes, char *detail);
 
+/* Makes the rules for what VMs may send, and what keeps their ports, what the interfaces in the
+ * kernel ask for. Networks and interfaces are made with theirs. */
+int platform_apply_guard(struct platform *platform, char *detail);
+
 /* Makes the NAT rules what the networks in the kernel ask for. */
 int platform_apply_nat(struct platform *platform, char *detail);
-
-/*
- * Who listens on a UDP or TCP port of every address of the host, so that nobody else can, in words
- * for people, into text (PLATFORM_DETAIL_SIZE bytes). False: nobody does. An ordinary user sees
- * which servers run, not whose a socket is: with several of them it is one that might be it.
- */
-bool platform_find_port_holder(struct platform *platform, uint16_t port, char *text);
 
 /* Starts the network's DHCP and DNS server. Returns 1 when it served already, 0 when it has just
  * been started and will say so in a line. */

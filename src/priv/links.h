@@ -37,6 +37,22 @@ struct bridge_wish {
 	const char *uplink;                    /* empty: any */
 };
 
+/* What a new TAP shall be; checked by the caller. */
+struct tap_wish {
+	const char *network;
+	uint32_t number;
+	uint32_t queues;
+	struct link_port port;
+};
+
+/* A TAP as the kernel shows it. */
+struct tap_facts {
+	char name[IFNAMSIZ];
+	uint32_t index;
+	char network[NETWORK_NAME_SIZE];
+	struct link_port port;
+};
+
 struct links;
 
 /*
@@ -74,14 +90,22 @@ int links_delete_bridge(struct links *links, const char *network, struct verb_ou
 
 /*
  * Makes a TAP on the network's bridge and puts its ifindex and one fd a queue into outcome, which
- * holds the only ones: when they are closed the TAP is gone. -ENOENT: no such network; -EEXIST: the
- * number is in use.
+ * holds the only ones: when they are closed the TAP is gone. All that keeps its port is in force
+ * before the port is up. -ENOENT: no such network; -EEXIST: the number is in use.
  */
-int links_create_tap(struct links *links, const char *network, uint32_t number, uint32_t queues,
-	struct verb_outcome *outcome);
+int links_create_tap(
+	struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome);
 
-/* -ENOENT: no TAP of ours has that number. */
+/*
+ * Deletes a TAP. Whoever holds its fd may have given it the MAC of another VM, with which the
+ * bridge forgot where that one is: the network's locked ports get their entries again. -ENOENT: no
+ * TAP of ours has that number.
+ */
 int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome);
+
+/* Makes every locked port of ours what its tag says: flags and forwarding entries. Says into
+ * outcome what failed; a port that has gone meanwhile is no failure. */
+int links_keep_ports(struct links *links, struct verb_outcome *outcome);
 
 /* The facts of one network. -ENOENT: none of ours, or one without a usable address. */
 int links_get_bridge(struct links *links, const char *network, struct bridge_facts *ret_facts,
@@ -90,6 +114,9 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 /* The facts of all networks of this instance; the array is the caller's to free. Negative errno. */
 int links_list_bridges(
 	struct links *links, struct bridge_facts **ret_bridges, size_t *ret_bridges_count);
+
+/* All TAPs of this instance; the array is the caller's to free. Negative errno. */
+int links_list_taps(struct links *links, struct tap_facts **ret_taps, size_t *ret_taps_count);
 
 /*
  * Names of the interfaces by which the host reaches the world: those that default routes of

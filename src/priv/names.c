@@ -2,18 +2,23 @@
 
 #include "base/cleanup.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define TAG_VERSION "vmnet/1/"
-#define TAG_FIELDS  4 /* INSTANCE/KIND/MODE/NETWORK */
-#define TAP_MODE    "-"
-#define DOMAIN_END  ".vmnet"
-#define FNV_BASIS   2166136261u
-#define FNV_PRIME   16777619u
+#define TAG_VERSION   "vmnet/1/"
+#define TAG_FIELDS    4 /* INSTANCE/KIND/MODE or PORT/NETWORK */
+#define PORT_PLAIN    "-"
+#define PORT_ISOLATED "isolated"
+#define PORT_LOCKED   "lock"
+#define PORT_TEXT_SIZE                                                                             \
+	(sizeof(PORT_ISOLATED) + sizeof(PORT_LOCKED) + MAC_TEXT_SIZE + INET_ADDRSTRLEN)
+#define DOMAIN_END ".vmnet"
+#define FNV_BASIS  2166136261u
+#define FNV_PRIME  16777619u
 
 static const char *const mode_texts[] = {
 	[NETWORK_MODE_SHARED] = "shared",
@@ -28,7 +33,8 @@ static const char *const kind_texts[] = {
 };
 static_assert(array_length(kind_texts) == LINK_KIND_COUNT, "every kind has a text");
 
-static_assert(sizeof(TAG_VERSION "01234567/bridge/shared/") + NETWORK_NAME_SIZE <= LINK_TAG_SIZE,
+static_assert(
+	sizeof(TAG_VERSION "01234567/tap//") + PORT_TEXT_SIZE + NETWORK_NAME_SIZE <= LINK_TAG_SIZE,
 	"every tag fits");
 static_assert(sizeof("vmnet-") + NETWORK_NAME_SIZE <= LINK_ALTNAME_SIZE, "every altname fits");
 static_assert(
@@ -50,11 +56,28 @@ int network_mode_from_text(const char *text, enum network_mode *ret_mode)
 	return -EINVAL;
 }
 
+static void port_to_text(const struct link_port *port, char text[PORT_TEXT_SIZE])
+{
+	char mac[MAC_TEXT_SIZE];
+	char address[INET_ADDRSTRLEN];
+
+	snprintf(text, PORT_TEXT_SIZE, "%s", port->isolated ? PORT_ISOLATED : PORT_PLAIN);
+	if (!port->locked)
+		return;
+	mac_to_text(port->mac, mac);
+	inet_ntop(AF_INET, &port->address, address, sizeof(address));
+	snprintf(text, PORT_TEXT_SIZE, "%s" PORT_LOCKED ",%s,%s",
+		port->isolated ? PORT_ISOLATED "," : "", mac, address);
+}
+
 void link_tag_to_text(const struct link_tag *tag, char *text)
 {
+	char port[PORT_TEXT_SIZE];
+
+	port_to_text(&tag->port, port);
 	snprintf(text, LINK_TAG_SIZE, TAG_VERSION "%08x/%s/%s/%s", tag->instance,
-		kind_texts[tag->kind],
-		tag->kind == LINK_KIND_BRIDGE ? mode_texts[tag->mode] : TAP_MODE, tag->network);
+		kind_texts[tag->kind], tag->kind == LINK_KIND_BRIDGE ? mode_texts[tag->mode] : port,
+		tag->network);
 }
 
 /* Exactly eight lower-case digits: two spellings of one instance would be two owners of a link. */
@@ -98,13 +121,39 @@ static int split_fields(char *copy, char *fields[TAG_FIELDS])
 	return 0;
 }
 
-static int mode_of_kind_from_text(
-	const char *text, enum link_kind kind, enum network_mode *ret_mode)
+static int lock_from_text(char *rest, struct link_port *port)
 {
-	if (kind == LINK_KIND_BRIDGE)
-		return network_mode_from_text(text, ret_mode);
-	*ret_mode = NETWORK_MODE_SHARED;
-	return strcmp(text, TAP_MODE) == 0 ? 0 : -EINVAL;
+	const char *mac = strsep(&rest, ",");
+
+	if (!mac || !rest || text_to_mac(mac, &port->mac) < 0 ||
+		text_to_ipv4(rest, &port->address) < 0)
+		return -EINVAL;
+	port->locked = true;
+	return 0;
+}
+
+static int port_from_text(char *text, struct link_port *port)
+{
+	const char *word = strsep(&text, ",");
+
+	if (!text && strcmp(word, PORT_PLAIN) == 0)
+		return 0;
+	if (strcmp(word, PORT_ISOLATED) == 0) {
+		port->isolated = true;
+		if (!text)
+			return 0;
+		word = strsep(&text, ",");
+	}
+	return strcmp(word, PORT_LOCKED) == 0 ? lock_from_text(text, port) : -EINVAL;
+}
+
+/* A tag has one spelling: two of one MAC would be two ports in the eyes of whoever compares. */
+static bool is_spelt_so(const struct link_tag *tag, const char *text)
+{
+	char spelt[LINK_TAG_SIZE];
+
+	link_tag_to_text(tag, spelt);
+	return strcmp(spelt, text) == 0;
 }
 
 int link_tag_from_text(const char *text, struct link_tag *ret_tag)
@@ -118,13 +167,15 @@ int link_tag_from_text(const char *text, struct link_tag *ret_tag)
 		split_fields(copy, fields) < 0)
 		return -EINVAL;
 	if (instance_from_text(fields[0], &tag.instance) < 0 ||
-		kind_from_text(fields[1], &tag.kind) < 0 ||
-		mode_of_kind_from_text(fields[2], tag.kind, &tag.mode) < 0)
+		kind_from_text(fields[1], &tag.kind) < 0 || !network_name_is_valid(fields[3]))
 		return -EINVAL;
-	if (!network_name_is_valid(fields[3]))
+	if (tag.kind == LINK_KIND_BRIDGE ? network_mode_from_text(fields[2], &tag.mode) < 0
+					 : port_from_text(fields[2], &tag.port) < 0)
 		return -EINVAL;
 	/* A valid name always fits. */
 	(void)text_copy(tag.network, sizeof(tag.network), fields[3]);
+	if (!is_spelt_so(&tag, text))
+		return -EINVAL;
 	*ret_tag = tag;
 	return 0;
 }
@@ -222,6 +273,11 @@ bool mac_is_reserved(struct mac mac)
 void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE])
 {
 	snprintf(name, NAT_TABLE_SIZE, "vmnet_%08x", instance);
+}
+
+void guard_table_name(uint32_t instance, char name[GUARD_TABLE_SIZE])
+{
+	snprintf(name, GUARD_TABLE_SIZE, "vmnet_guard_%08x", instance);
 }
 
 void forwards_table_name(uint32_t instance, char name[FORWARDS_TABLE_SIZE])

@@ -4,9 +4,10 @@
  *
  * A link is ours when its alias (IFLA_IFALIAS) says so:
  *     vmnet/1/INSTANCE/bridge/MODE/NETWORK      a network's bridge
- *     vmnet/1/INSTANCE/tap/-/NETWORK            a VM's TAP
+ *     vmnet/1/INSTANCE/tap/PORT/NETWORK         a VM's TAP
  * 1 is the version of this format, INSTANCE 8 hexadecimal digits that a broker keeps in its state
- * directory.
+ * directory. PORT is how the TAP's port is kept, so that the rules for it can be made again from
+ * the links alone: "-", or one or both of "isolated" and "lock,MAC,IPV4", with a comma between.
  */
 #pragma once
 
@@ -17,10 +18,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LINK_TAG_SIZE       96
+#define LINK_TAG_SIZE       112
 #define LINK_ALTNAME_SIZE   64
 #define NAT_TABLE_SIZE      32
 #define FORWARDS_TABLE_SIZE 32
+#define GUARD_TABLE_SIZE    32
 #define NETWORK_DOMAIN_SIZE (NETWORK_NAME_SIZE + 8)
 #define IPV6_PREFIX_SIZE    8 /* bytes: every network has a /64 */
 
@@ -37,11 +39,20 @@ enum link_kind {
 	LINK_KIND_COUNT,
 };
 
+/* How a TAP's port on its bridge is kept. */
+struct link_port {
+	bool isolated;          /* reaches the host and ports that are not isolated */
+	bool locked;            /* sends from mac and address only */
+	struct mac mac;         /* of locked */
+	struct in_addr address; /* of locked */
+};
+
 struct link_tag {
 	uint32_t instance;
 	enum link_kind kind;
 	enum network_mode mode; /* of a bridge; a TAP's is NETWORK_MODE_SHARED and means nothing */
 	char network[NETWORK_NAME_SIZE];
+	struct link_port port; /* of a TAP */
 };
 
 /* "shared", "host" or "bridged"; static storage. */
@@ -80,6 +91,7 @@ bool ipv6_prefix_is_local(const uint8_t prefix[IPV6_PREFIX_SIZE]);
 struct in6_addr ipv6_prefix_gateway(const uint8_t prefix[IPV6_PREFIX_SIZE]);
 
 /* A TAP, "vmtapXXXXXXXX": the front picks number at random among the free ones. */
+#define TAP_INTERFACE_NAMES "vmtap*" /* all of them, in nftables' words */
 void tap_interface_name(uint32_t number, char name[IFNAMSIZ]);
 
 /* Its readable name, "vmnet-NETWORK-XXXXXXXX". */
@@ -90,6 +102,9 @@ struct mac tap_mac(uint32_t number);
 
 /* True for fe:76 and fe:77, which no VM may have. */
 bool mac_is_reserved(struct mac mac);
+
+/* The nft table of family bridge with the rules for what VMs send, "vmnet_guard_INSTANCE". */
+void guard_table_name(uint32_t instance, char name[GUARD_TABLE_SIZE]);
 
 /* Our nft table of NAT and filters, "vmnet_INSTANCE". */
 void nat_table_name(uint32_t instance, char name[NAT_TABLE_SIZE]);

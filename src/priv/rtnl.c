@@ -58,14 +58,9 @@ int rtnl_request(struct links *links, struct nl_msg *message)
 	return rtnl_error_to_errno(nl_send_sync(links->socket, message));
 }
 
-static struct nl_msg *new_link_message(int type, int index, unsigned int flags)
+struct nl_msg *rtnl_new_link_message(int type, int family, int index)
 {
-	struct ifinfomsg header = {
-		.ifi_family = AF_UNSPEC,
-		.ifi_index = index,
-		.ifi_flags = flags,
-		.ifi_change = flags,
-	};
+	struct ifinfomsg header = {.ifi_family = (unsigned char)family, .ifi_index = index};
 	struct nl_msg *message = nlmsg_alloc_simple(type, 0);
 
 	if (message && nlmsg_append(message, &header, sizeof(header), NLMSG_ALIGNTO) < 0) {
@@ -78,7 +73,7 @@ static struct nl_msg *new_link_message(int type, int index, unsigned int flags)
 static int set_altname(struct links *links, int index, const char *altname)
 {
 	cleanup_with(nlmsg_free) struct nl_msg *message =
-		new_link_message(RTM_NEWLINKPROP, index, 0);
+		rtnl_new_link_message(RTM_NEWLINKPROP, AF_UNSPEC, index);
 	struct nlattr *list;
 
 	if (!message)
@@ -94,7 +89,8 @@ static int set_altname(struct links *links, int index, const char *altname)
 int rtnl_tag_link(struct links *links, int index, const struct link_tag *tag, const char *altname,
 	uint32_t mtu)
 {
-	cleanup_with(nlmsg_free) struct nl_msg *message = new_link_message(RTM_SETLINK, index, 0);
+	cleanup_with(nlmsg_free) struct nl_msg *message =
+		rtnl_new_link_message(RTM_SETLINK, AF_UNSPEC, index);
 	char alias[LINK_TAG_SIZE];
 	int error;
 
@@ -112,21 +108,35 @@ int rtnl_tag_link(struct links *links, int index, const struct link_tag *tag, co
 	return error == -EEXIST || error == -EOPNOTSUPP ? 0 : error;
 }
 
-int rtnl_start_link(struct links *links, int index, int master)
+static int change_link(struct links *links, int index, unsigned int flags, int master)
 {
 	cleanup_with(nlmsg_free) struct nl_msg *message =
-		new_link_message(RTM_SETLINK, index, IFF_UP);
+		rtnl_new_link_message(RTM_SETLINK, AF_UNSPEC, index);
+	struct ifinfomsg *header;
 
 	if (!message)
 		return -ENOMEM;
+	header = nlmsg_data(nlmsg_hdr(message));
+	header->ifi_flags = header->ifi_change = flags;
 	if (master && nla_put_u32(message, IFLA_MASTER, (uint32_t)master) < 0)
 		return -EMSGSIZE;
 	return rtnl_request(links, take_ptr(message));
 }
 
+int rtnl_enslave_link(struct links *links, int index, int master)
+{
+	return change_link(links, index, 0, master);
+}
+
+int rtnl_start_link(struct links *links, int index, int master)
+{
+	return change_link(links, index, IFF_UP, master);
+}
+
 int rtnl_delete_link(struct links *links, int index)
 {
-	cleanup_with(nlmsg_free) struct nl_msg *message = new_link_message(RTM_DELLINK, index, 0);
+	cleanup_with(nlmsg_free) struct nl_msg *message =
+		rtnl_new_link_message(RTM_DELLINK, AF_UNSPEC, index);
 
 	return message ? rtnl_request(links, take_ptr(message)) : -ENOMEM;
 }
@@ -154,7 +164,8 @@ static int take_queue_count(struct nl_msg *message, void *context)
 int rtnl_count_tap_queues(int index, uint32_t *ret_count)
 {
 	cleanup_with(nl_socket_free) struct nl_sock *socket = nl_socket_alloc();
-	cleanup_with(nlmsg_free) struct nl_msg *message = new_link_message(RTM_GETLINK, index, 0);
+	cleanup_with(nlmsg_free) struct nl_msg *message =
+		rtnl_new_link_message(RTM_GETLINK, AF_UNSPEC, index);
 	uint32_t count = 0;
 	int error;
 

@@ -50,8 +50,22 @@ int rtnl_request(struct links *links, struct nl_msg *message);
 int rtnl_tag_link(struct links *links, int index, const struct link_tag *tag, const char *altname,
 	uint32_t mtu);
 
+/* Makes it a port of the bridge with index master, up or down as it is. */
+int rtnl_enslave_link(struct links *links, int index, int master);
+
 /* Takes it up, onto the bridge first where master is not 0. */
 int rtnl_start_link(struct links *links, int index, int master);
+
+/* An RTM_ message with the header of links, family AF_UNSPEC or AF_BRIDGE; NULL when memory is out.
+ */
+struct nl_msg *rtnl_new_link_message(int type, int family, int index);
+
+/*
+ * Keeps a port of a bridge as its tag says, before it is up. locked: a kernel from 5.18 on drops
+ * what comes from another MAC than the one for which the port has an entry; older ones leave that
+ * to the guard's rules. Says nothing of isolated and locked ports that are neither. Negative errno.
+ */
+int rtnl_keep_port(struct links *links, int index, const struct link_port *port);
 
 /* How many queues are attached to a multi-queue TAP, whoever holds them; 0 for any other link. */
 int rtnl_count_tap_queues(int index, uint32_t *ret_count);

@@ -1,5 +1,6 @@
 /* Making and removing TAPs (kernel: networking/tuntap.rst). */
 
+#include "priv/guard.h"
 #include "priv/rtnl.h"
 #include "priv/sysctl.h"
 
@@ -58,24 +59,61 @@ static int configure_tap(int fd, const char *name, uint32_t number)
 	return set_mac(fd, name, tap_mac(number));
 }
 
-static int join_bridge(struct links *links, struct rtnl_link *bridge, const char *network,
-	uint32_t number, int index)
+static int tag_tap(struct links *links, struct rtnl_link *bridge, const struct tap_wish *wish,
+	const char *name, int index)
 {
-	struct link_tag tag = {.instance = links->instance, .kind = LINK_KIND_TAP};
-	char name[IFNAMSIZ];
+	struct link_tag tag = {
+		.instance = links->instance,
+		.kind = LINK_KIND_TAP,
+		.port = wish->port,
+	};
 	char altname[LINK_ALTNAME_SIZE];
-	int error;
+	int error = text_copy(tag.network, sizeof(tag.network), wish->network);
 
-	tap_interface_name(number, name);
-	tap_altname(network, number, altname);
-	error = text_copy(tag.network, sizeof(tag.network), network);
+	tap_altname(wish->network, wish->number, altname);
 	if (!error)
 		error = rtnl_tag_link(links, index, &tag, altname, rtnl_link_get_mtu(bridge));
 	if (!error)
 		error = sysctl_disable_ipv6(name);
-	if (!error)
-		error = rtnl_start_link(links, index, rtnl_link_get_ifindex(bridge));
 	return error;
+}
+
+/* What keeps the port comes between bridge and up: no frame ever passes without it. */
+static int join_bridge(
+	struct links *links, struct rtnl_link *bridge, const struct link_port *port, int index)
+{
+	int master = rtnl_link_get_ifindex(bridge);
+	int error;
+
+	if (!port->isolated && !port->locked)
+		return rtnl_start_link(links, index, master);
+	error = rtnl_enslave_link(links, index, master);
+	if (!error)
+		error = rtnl_keep_port(links, index, port);
+	return error ? error : rtnl_start_link(links, index, 0);
+}
+
+/* The rules come first, but behind the tag, from which they can be made anew. */
+static int attach_tap(struct links *links, struct rtnl_link *bridge, const struct tap_wish *wish,
+	int index, struct verb_outcome *outcome)
+{
+	struct tap_facts facts = {.index = (uint32_t)index, .port = wish->port};
+	int error;
+
+	tap_interface_name(wish->number, facts.name);
+	error = text_copy(facts.network, sizeof(facts.network), wish->network);
+	if (!error)
+		error = tag_tap(links, bridge, wish, facts.name, index);
+	if (error)
+		return outcome_fail(outcome, error, "tagging %s: %s", facts.name, strerror(-error));
+	error = guard_add_tap(links, &facts, outcome);
+	if (error)
+		return error;
+	error = join_bridge(links, bridge, &wish->port, index);
+	if (error)
+		return outcome_fail(outcome, error, "putting %s on %s: %s", facts.name,
+			rtnl_link_get_name(bridge), strerror(-error));
+	return 0;
 }
 
 static int open_queues(
@@ -124,31 +162,29 @@ static int fail_tap(struct verb_outcome *outcome, int error, const char *name)
 	return outcome_fail(outcome, error, "creating %s: %s", name, strerror(-error));
 }
 
-int links_create_tap(struct links *links, const char *network, uint32_t number, uint32_t queues,
-	struct verb_outcome *outcome)
+int links_create_tap(struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome)
 {
 	cleanup_with(rtnl_link_put) struct rtnl_link *bridge = NULL;
 	char name[IFNAMSIZ];
 	int index;
 	int error;
 
-	error = rtnl_find_bridge(links, network, &bridge);
+	error = rtnl_find_bridge(links, wish->network, &bridge);
 	if (error)
-		return outcome_fail(outcome, error, "network \"%s\" has no bridge", network);
-	tap_interface_name(number, name);
-	error = open_queues(name, number, queues, outcome);
+		return outcome_fail(outcome, error, "network \"%s\" has no bridge", wish->network);
+	tap_interface_name(wish->number, name);
+	error = open_queues(name, wish->number, wish->queues, outcome);
 	if (error)
 		return fail_tap(outcome, error, name);
 	index = (int)if_nametoindex(name);
-	error = check_queues(links, index, queues);
+	error = check_queues(links, index, wish->queues);
 	if (error)
 		return fail_tap(outcome, error, name);
-	error = join_bridge(links, bridge, network, number, index);
+	error = attach_tap(links, bridge, wish, index, outcome);
 	if (error) {
 		/* Nobody else has an fd yet: closing ours removes the TAP. */
 		fd_list_done(&outcome->fds);
-		return outcome_fail(outcome, error, "putting %s on %s: %s", name,
-			rtnl_link_get_name(bridge), strerror(-error));
+		return error;
 	}
 	outcome->value = (uint32_t)index;
 	return 0;
@@ -172,5 +208,5 @@ int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *
 	if (error)
 		return outcome_fail(outcome, error == -ENODEV ? -ENOENT : error, "deleting %s: %s",
 			name, strerror(-error));
-	return 0;
+	return links_keep_ports(links, outcome);
 }

@@ -3,11 +3,13 @@
 #include "base/linger.h"
 #include "priv/foreign.h"
 #include "priv/forwards.h"
+#include "priv/guard.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
 #include "priv/vhost.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -59,6 +61,24 @@ static int check_ipv6(const struct verb_call *call, const struct bridge_wish *wi
 	return 0;
 }
 
+/* A bridge of ours never has a port without them. */
+static int guard_bridge(const struct verb_call *call, const char *network)
+{
+	struct links *links = call->context->links;
+	cleanup_outcome struct verb_outcome ignored;
+	struct bridge_facts facts;
+	int error;
+
+	outcome_init(&ignored);
+	error = links_get_bridge(links, network, &facts, call->outcome);
+	if (!error)
+		error = guard_add_bridge(links, &facts, call->outcome);
+	if (!error)
+		return 0;
+	links_delete_bridge(links, network, &ignored);
+	return error;
+}
+
 static int run_create_bridge(const struct verb_call *call)
 {
 	const struct verb_create_bridge *wanted = &call->request->create_bridge;
@@ -84,7 +104,9 @@ static int run_create_bridge(const struct verb_call *call)
 		error = check_mtu(call, wish.mtu);
 	if (!error)
 		error = check_ipv6(call, &wish);
-	return error ? error : links_create_bridge(call->context->links, &wish, call->outcome);
+	if (!error)
+		error = links_create_bridge(call->context->links, &wish, call->outcome);
+	return error ? error : guard_bridge(call, wanted->network);
 }
 
 static int run_delete_bridge(const struct verb_call *call)
@@ -99,23 +121,55 @@ static int run_delete_bridge(const struct verb_call *call)
 	error = dnsmasq_stop(call->context->dnsmasq, network, call->outcome);
 	if (error && error != -ESRCH)
 		return error;
-	return links_delete_bridge(call->context->links, network, call->outcome);
+	error = links_delete_bridge(call->context->links, network, call->outcome);
+	/* Rules that stay match nothing, and go with the next change. */
+	if (!error)
+		guard_apply(call->context->links, call->outcome);
+	return error;
+}
+
+static int check_lock(const struct verb_call *call, const struct tap_wish *wish)
+{
+	struct bridge_facts facts;
+	uint32_t offset;
+	int error;
+
+	if (!mac_is_unicast(wish->port.mac) || mac_is_reserved(wish->port.mac))
+		return outcome_fail(call->outcome, -EINVAL, "no VM may have that MAC");
+	error = links_get_bridge(call->context->links, wish->network, &facts, call->outcome);
+	if (error)
+		return error;
+	offset = ntohl(wish->port.address.s_addr) - ntohl(facts.subnet.address.s_addr);
+	if (!ipv4_subnet_contains(facts.subnet, wish->port.address) || offset == 0 ||
+		offset == facts.gateway_offset || offset == ipv4_subnet_size(facts.subnet) - 1)
+		return outcome_fail(call->outcome, -EINVAL, "no VM may have that address");
+	return 0;
 }
 
 static int run_create_tap(const struct verb_call *call)
 {
 	const struct verb_create_tap *wanted = &call->request->create_tap;
+	struct tap_wish wish = {
+		.network = wanted->network,
+		.number = wanted->number,
+		.queues = wanted->queues,
+		.port.isolated = wanted->port & VERB_PORT_ISOLATED,
+		.port.locked = wanted->port & VERB_PORT_LOCKED,
+	};
 	int error = check_network(call, wanted->network);
 
 	if (!error && (wanted->queues < 1 || wanted->queues > VERB_QUEUES_MAX))
 		error = outcome_fail(call->outcome, -EINVAL, "%u queues: 1 to %d are possible",
 			wanted->queues, VERB_QUEUES_MAX);
-	if (!error && wanted->port)
-		error = outcome_fail(call->outcome, -EOPNOTSUPP, "ports of no kind are kept");
-	if (error)
-		return error;
-	return links_create_tap(call->context->links, wanted->network, wanted->number,
-		wanted->queues, call->outcome);
+	if (!error && (wanted->port & ~(uint32_t)VERB_PORT_ALL))
+		error = outcome_fail(
+			call->outcome, -EINVAL, "no such kind of port: %#x", wanted->port);
+	if (!error && wish.port.locked) {
+		memcpy(wish.port.mac.bytes, wanted->mac, sizeof(wish.port.mac.bytes));
+		wish.port.address.s_addr = wanted->address;
+		error = check_lock(call, &wish);
+	}
+	return error ? error : links_create_tap(call->context->links, &wish, call->outcome);
 }
 
 static int run_delete_tap(const struct verb_call *call)
@@ -210,6 +264,13 @@ static int run_apply_forwards(const struct verb_call *call)
 	return forwards_apply(call->context->links, call->fds->fds[0], wanted, call->outcome);
 }
 
+static int run_apply_guard(const struct verb_call *call)
+{
+	int error = guard_apply(call->context->links, call->outcome);
+
+	return error ? error : links_keep_ports(call->context->links, call->outcome);
+}
+
 static int run_get_instance(const struct verb_call *call)
 {
 	call->outcome->value = call->context->instance;
@@ -230,6 +291,7 @@ static const struct verb_entry verbs[] = {
 	[VERB_OPEN_VHOST] = {"open-vhost", 0, 0, run_open_vhost},
 	[VERB_REPORT_FIREWALLS] = {"report-firewalls", 0, 0, run_report_firewalls},
 	[VERB_APPLY_FORWARDS] = {"apply-forwards", 1, 1, run_apply_forwards},
+	[VERB_APPLY_GUARD] = {"apply-guard", 0, 0, run_apply_guard},
 	[VERB_GET_INSTANCE] = {"get-instance", 0, 0, run_get_instance},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");

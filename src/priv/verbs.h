@@ -39,8 +39,9 @@ enum verb {
 	VERB_CREATE_BRIDGE,
 	/* -ENOENT: none of ours. -EBUSY: an interface of ours is on it. */
 	VERB_DELETE_BRIDGE,
-	/* TAP with vnet_hdr on the network's bridge, owner root, not persistent, up. Reply:
-	 * ifindex; fds: one a queue. -EEXIST: the number is in use. -ENOENT: no such network. */
+	/* TAP with vnet_hdr on the network's bridge, owner root, not persistent, up, its port kept
+	 * as asked for before that. Reply: ifindex; fds: one a queue. -EEXIST: the number is in
+	 * use. -ENOENT: no such network. */
 	VERB_CREATE_TAP,
 	/* By number; only ours. -ENOENT: none of ours has it. */
 	VERB_DELETE_TAP,
@@ -76,6 +77,11 @@ enum verb {
 	 * array of struct verb_forward; removes it when there are none. Reply: how many have a
 	 * rule; one whose target is in none of our networks has none. */
 	VERB_APPLY_FORWARDS,
+	/* Makes the rules for what VMs may send, and the ports of locked TAPs, what the tagged
+	 * links in the kernel ask for. Bridges and TAPs are made with theirs; this is for what
+	 * others, or a holder of a TAP's fd, did to them, and takes away rules for TAPs that have
+	 * gone. */
+	VERB_APPLY_GUARD,
 	/* Reply: the instance, whose links these are. For a front that priv did not start. */
 	VERB_GET_INSTANCE,
 	VERB_COUNT,

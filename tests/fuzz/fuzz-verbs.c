@@ -12,6 +12,7 @@
 #include "priv/dispatch.h"
 #include "priv/foreign.h"
 #include "priv/forwards.h"
+#include "priv/guard.h"
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
@@ -71,11 +72,33 @@ int links_delete_bridge(struct links *links, const char *network, struct verb_ou
 	return module_answer(outcome);
 }
 
-int links_create_tap(struct links *links, const char *network, uint32_t number, uint32_t queues,
-	struct verb_outcome *outcome)
+int links_create_tap(struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome)
 {
-	insist_network(network);
-	insist(queues >= 1 && queues <= VERB_QUEUES_MAX);
+	const struct ipv4_subnet subnet = {{htonl(0xc0a84000)}, 24};
+
+	insist_network(wish->network);
+	insist(wish->queues >= 1 && wish->queues <= VERB_QUEUES_MAX);
+	if (wish->port.locked) {
+		insist(mac_is_unicast(wish->port.mac) && !mac_is_reserved(wish->port.mac));
+		insist(ipv4_subnet_contains(subnet, wish->port.address));
+		insist(wish->port.address.s_addr != htonl(0xc0a84001));
+	}
+	return module_answer(outcome);
+}
+
+int links_keep_ports(struct links *links, struct verb_outcome *outcome)
+{
+	return module_answer(outcome);
+}
+
+int guard_apply(struct links *links, struct verb_outcome *outcome)
+{
+	return module_answer(outcome);
+}
+
+int guard_add_bridge(
+	struct links *links, const struct bridge_facts *bridge, struct verb_outcome *outcome)
+{
 	return module_answer(outcome);
 }
 
@@ -96,7 +119,7 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 int forwards_apply(struct links *links, int file, const struct verb_apply_forwards *call,
 	struct verb_outcome *outcome)
 {
-	check(file >= 0 && call->count <= VERB_FORWARDS_MAX);
+	insist(file >= 0 && call->count <= VERB_FORWARDS_MAX);
 	return module_answer(outcome);
 }
 

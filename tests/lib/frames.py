@@ -9,7 +9,7 @@ from dataclasses import dataclass
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 ARP_REQUEST, ARP_REPLY = 1, 2
 ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
-PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP = 1, 6, 17
+PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMPV6 = 1, 6, 17, 58
 ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST = 0, 8
 MINIMUM = 60  # without the frame check sequence
 
@@ -20,6 +20,10 @@ def mac_bytes(mac: str) -> bytes:
 
 def mac_text(mac: bytes) -> str:
     return mac.hex(":")
+
+
+def in6(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, address)
 
 
 def checksum(data: bytes) -> int:
@@ -73,6 +77,43 @@ def icmp_echo(source: str, destination: str, identifier: int, sequence: int, dat
     rest = struct.pack("!HH", identifier, sequence) + data
     total = checksum(struct.pack("!BBH", ICMP_ECHO_REQUEST, 0, 0) + rest)
     return ipv4(source, destination, PROTOCOL_ICMP, struct.pack("!BBH", ICMP_ECHO_REQUEST, 0, total) + rest)
+
+
+def ipv6(source: str, destination: str, next_header: int, payload: bytes, hops: int = 255) -> bytes:
+    """A packet; payload begins with what next_header says, extension headers too."""
+    header = struct.pack("!IHBB", 6 << 28, len(payload), next_header, hops)
+    return header + in6(source) + in6(destination) + payload
+
+
+def _pseudo6(source: str, destination: str, protocol: int, length: int) -> bytes:
+    return in6(source) + in6(destination) + struct.pack("!II", length, protocol)
+
+
+def icmpv6(source: str, destination: str, kind: int, rest: bytes) -> bytes:
+    """A message as payload for ipv6(); rest is what follows the checksum."""
+    pseudo = _pseudo6(source, destination, PROTOCOL_ICMPV6, 4 + len(rest))
+    total = checksum(pseudo + struct.pack("!BBH", kind, 0, 0) + rest)
+    return struct.pack("!BBH", kind, 0, total) + rest
+
+
+def udp6(source: str, source_port: int, destination: str, destination_port: int, data: bytes) -> bytes:
+    """An IPv6 packet with a UDP datagram."""
+    length = 8 + len(data)
+    ports = struct.pack("!HHH", source_port, destination_port, length)
+    total = checksum(_pseudo6(source, destination, PROTOCOL_UDP, length) + ports + b"\0\0" + data) or 0xFFFF
+    return ipv6(source, destination, PROTOCOL_UDP, ports + struct.pack("!H", total) + data)
+
+
+def link_local(mac: str) -> str:
+    """The IPv6 address that follows from a MAC (RFC 4291, appendix A)."""
+    m = mac_bytes(mac)
+    identifier = bytes([m[0] ^ 2]) + m[1:3] + b"\xff\xfe" + m[3:]
+    return socket.inet_ntop(socket.AF_INET6, b"\xfe\x80" + bytes(6) + identifier)
+
+
+def tagged(frame: bytes, identifier: int, ethertype: int = 0x8100) -> bytes:
+    """The frame with a VLAN tag (IEEE 802.1Q)."""
+    return frame[:12] + struct.pack("!HH", ethertype, identifier) + frame[12:]
 
 
 @dataclass(frozen=True)

@@ -44,24 +44,55 @@ static void modes_have_texts(void **state)
 	assert_string_equal(network_mode_to_text(NETWORK_MODE_BRIDGED), "bridged");
 }
 
+static struct link_port vm_port(bool isolated)
+{
+	return (struct link_port){
+		.isolated = isolated,
+		.locked = true,
+		.mac = {{0x52, 0x54, 0, 0xab, 0xcd, 0xef}},
+		.address = {htonl(0xc0a8a4fe)},
+	};
+}
+
 static void tags_are_written_as_documented(void **state)
 {
-	struct link_tag bridge = {0xc0ffee, LINK_KIND_BRIDGE, NETWORK_MODE_HOST, "blue"};
-	struct link_tag tap = {0xffffffff, LINK_KIND_TAP, NETWORK_MODE_SHARED, LONGEST_NAME};
+	struct link_tag bridge = {
+		.instance = 0xc0ffee,
+		.kind = LINK_KIND_BRIDGE,
+		.mode = NETWORK_MODE_HOST,
+		.network = "blue",
+	};
+	struct link_tag tap = {
+		.instance = 0xffffffff, .kind = LINK_KIND_TAP, .network = LONGEST_NAME};
 	char text[LINK_TAG_SIZE];
 
 	link_tag_to_text(&bridge, text);
 	assert_string_equal(text, "vmnet/1/00c0ffee/bridge/host/blue");
 	link_tag_to_text(&tap, text);
 	assert_string_equal(text, "vmnet/1/ffffffff/tap/-/" LONGEST_NAME);
+	tap.port.isolated = true;
+	link_tag_to_text(&tap, text);
+	assert_string_equal(text, "vmnet/1/ffffffff/tap/isolated/" LONGEST_NAME);
+	tap.port = vm_port(false);
+	link_tag_to_text(&tap, text);
+	assert_string_equal(
+		text, "vmnet/1/ffffffff/tap/lock,52:54:00:ab:cd:ef,192.168.164.254/" LONGEST_NAME);
+	tap.port = vm_port(true);
+	link_tag_to_text(&tap, text);
+	assert_string_equal(text,
+		"vmnet/1/ffffffff/tap/isolated,lock,52:54:00:ab:cd:ef,192.168.164.254"
+		"/" LONGEST_NAME);
 }
 
 static void tags_come_back_from_their_text(void **state)
 {
-	static const struct link_tag tags[] = {
-		{0, LINK_KIND_BRIDGE, NETWORK_MODE_SHARED, "a"},
-		{0xc0ffee, LINK_KIND_BRIDGE, NETWORK_MODE_HOST, "A.b-c_d"},
-		{0xffffffff, LINK_KIND_TAP, NETWORK_MODE_SHARED, LONGEST_NAME},
+	const struct link_tag tags[] = {
+		{0, LINK_KIND_BRIDGE, NETWORK_MODE_SHARED, "a", {0}},
+		{0xc0ffee, LINK_KIND_BRIDGE, NETWORK_MODE_HOST, "A.b-c_d", {0}},
+		{0xffffffff, LINK_KIND_TAP, NETWORK_MODE_SHARED, LONGEST_NAME, {0}},
+		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, "a", {.isolated = true}},
+		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, "a", vm_port(false)},
+		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, LONGEST_NAME, vm_port(true)},
 	};
 
 	for (size_t i = 0; i < array_length(tags); i++) {
@@ -74,6 +105,10 @@ static void tags_come_back_from_their_text(void **state)
 		assert_int_equal(tag.kind, tags[i].kind);
 		assert_int_equal(tag.mode, tags[i].mode);
 		assert_string_equal(tag.network, tags[i].network);
+		assert_int_equal(tag.port.isolated, tags[i].port.isolated);
+		assert_int_equal(tag.port.locked, tags[i].port.locked);
+		assert_memory_equal(&tag.port.mac, &tags[i].port.mac, sizeof(tag.port.mac));
+		assert_int_equal(tag.port.address.s_addr, tags[i].port.address.s_addr);
 	}
 }
 
@@ -98,6 +133,19 @@ static void foreign_aliases_are_no_tags(void **state)
 		"vmnet/1/00c0ffee/bridge/-/blue",
 		"vmnet/1/00c0ffee/tap/shared/blue",
 		"vmnet/1/00c0ffee/tap//blue",
+		"vmnet/1/00c0ffee/tap/-,isolated/blue",
+		"vmnet/1/00c0ffee/tap/isolated,/blue",
+		"vmnet/1/00c0ffee/tap/isolated,isolated/blue",
+		"vmnet/1/00c0ffee/tap/lock/blue",
+		"vmnet/1/00c0ffee/tap/lock,/blue",
+		"vmnet/1/00c0ffee/tap/lock,52:54:00:ab:cd:ef/blue",
+		"vmnet/1/00c0ffee/tap/lock,52:54:00:ab:cd:ef,/blue",
+		"vmnet/1/00c0ffee/tap/lock,52:54:00:AB:CD:EF,10.0.0.2/blue",
+		"vmnet/1/00c0ffee/tap/lock,52:54:00:ab:cd:ef,10.0.0.2,isolated/blue",
+		"vmnet/1/00c0ffee/tap/lock,52:54:00:ab:cd:ef,10.0.0.02/blue",
+		"vmnet/1/00c0ffee/tap/lock,10.0.0.2,52:54:00:ab:cd:ef/blue",
+		"vmnet/1/00c0ffee/tap/isolated,lock,52:54:00:ab:cd:ef/blue",
+		"vmnet/1/00c0ffee/bridge/isolated/blue",
 		"vmnet/1/00c0ffee/bridge/shared/blue/x",
 		"vmnet/1/00c0ffee/bridge/shared/bl ue",
 		"vmnet/1/00c0ffee/bridge/shared/" LONGEST_NAME "3",
@@ -165,6 +213,8 @@ static void tables_are_named_by_instance(void **state)
 
 	nat_table_name(0xc0ffee, name);
 	assert_string_equal(name, "vmnet_00c0ffee");
+	guard_table_name(0xc0ffee, name);
+	assert_string_equal(name, "vmnet_guard_00c0ffee");
 }
 
 static void domains_are_one_label_and_vmnet(void **state)

@@ -17,6 +17,7 @@
 #include "priv/dispatch.h"
 #include "priv/foreign.h"
 #include "priv/forwards.h"
+#include "priv/guard.h"
 #include "priv/nat.h"
 #include "priv/sockets.h"
 #include "priv/vhost.h"
@@ -35,6 +36,8 @@ static struct {
 	int stop_result;
 	size_t fds; /* to be put into the outcome */
 	struct bridge_wish wish;
+	struct link_port port;
+	int guard_result;
 	char network[NETWORK_NAME_SIZE];
 	uint32_t number, queues, bytes;
 	size_t sockets_count;
@@ -72,12 +75,30 @@ int links_delete_bridge(struct links *links, const char *network, struct verb_ou
 	return fake_answer("d", network, outcome);
 }
 
-int links_create_tap(struct links *links, const char *network, uint32_t number, uint32_t queues,
-	struct verb_outcome *outcome)
+int links_create_tap(struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome)
 {
-	fake.number = number;
-	fake.queues = queues;
-	return fake_answer("t", network, outcome);
+	fake.number = wish->number;
+	fake.queues = wish->queues;
+	fake.port = wish->port;
+	return fake_answer("t", wish->network, outcome);
+}
+
+int links_keep_ports(struct links *links, struct verb_outcome *outcome)
+{
+	return fake_answer("k", NULL, outcome);
+}
+
+int guard_apply(struct links *links, struct verb_outcome *outcome)
+{
+	return fake_answer("a", NULL, outcome);
+}
+
+int guard_add_bridge(
+	struct links *links, const struct bridge_facts *bridge, struct verb_outcome *outcome)
+{
+	int error = fake_answer("p", bridge->network, outcome);
+
+	return fake.guard_result ? outcome_fail(outcome, fake.guard_result, "fake guard") : error;
 }
 
 int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome)
@@ -279,6 +300,17 @@ static void a_bridge_is_made_as_wished(void **state)
 	assert_int_equal(fake.wish.subnet.address.s_addr, htonl(0xc0a84000));
 }
 
+static void a_bridge_has_its_guard_or_is_none(void **state)
+{
+	struct verb_request request = request_for_bridge();
+
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "bgp");
+	fake.guard_result = -EIO;
+	assert_int_equal(ask(&request).result, -EIO);
+	assert_string_equal(fake.order, "bgpbgpd");
+}
+
 static void bad_bridges_are_refused(void **state)
 {
 	static const struct {
@@ -367,6 +399,69 @@ static void a_tap_has_one_to_eight_queues(void **state)
 	assert_int_equal(fake.number, 0xabc);
 }
 
+static struct verb_request request_for_locked_tap(uint32_t address, struct mac mac)
+{
+	struct verb_request request = request_for_tap("blue", 1);
+
+	request.create_tap.port = VERB_PORT_LOCKED;
+	request.create_tap.address = htonl(address);
+	memcpy(request.create_tap.mac, mac.bytes, sizeof(mac.bytes));
+	return request;
+}
+
+static const struct mac vm_mac = {{0x52, 0x54, 0, 0, 0, 1}};
+
+static void a_tap_has_the_port_that_was_asked_for(void **state)
+{
+	struct verb_request request = request_for_tap("blue", 1);
+
+	assert_int_equal(ask(&request).result, 0);
+	assert_false(fake.port.isolated || fake.port.locked);
+	request.create_tap.port = VERB_PORT_ISOLATED;
+	assert_int_equal(ask(&request).result, 0);
+	assert_true(fake.port.isolated && !fake.port.locked);
+	request = request_for_locked_tap(0xc0a84002, vm_mac);
+	assert_int_equal(ask(&request).result, 0);
+	assert_true(fake.port.locked && !fake.port.isolated);
+	assert_memory_equal(&fake.port.mac, &vm_mac, sizeof(vm_mac));
+	assert_int_equal(fake.port.address.s_addr, htonl(0xc0a84002));
+}
+
+static void ports_that_cannot_be_are_refused(void **state)
+{
+	/* The host's own, the subnet's two, and others' (the fake subnet is 192.168.64.0/24). */
+	static const uint32_t addresses[] = {
+		0, 0xc0a84001, 0xc0a84000, 0xc0a840ff, 0xc0a84102, 0x08080808};
+	static const struct mac macs[] = {
+		{{0}},
+		{{1, 0, 0x5e, 0, 0, 1}},
+		{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		{{0xfe, 0x76, 0, 0, 0, 1}},
+		{{0xfe, 0x77, 0, 0, 0, 1}},
+	};
+	struct verb_request request = request_for_tap("blue", 1);
+
+	request.create_tap.port = VERB_PORT_ALL + 1;
+	assert_refused(&request, -EINVAL);
+	for (size_t i = 0; i < array_length(macs); i++) {
+		request = request_for_locked_tap(0xc0a84002, macs[i]);
+		assert_refused(&request, -EINVAL);
+	}
+	for (size_t i = 0; i < array_length(addresses); i++) {
+		request = request_for_locked_tap(addresses[i], vm_mac);
+		assert_int_equal(ask(&request).result, -EINVAL);
+		assert_null(strchr(fake.order, 't'));
+	}
+}
+
+static void the_guard_is_applied_with_the_ports(void **state)
+{
+	struct verb_request request = request_of(VERB_APPLY_GUARD);
+
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "ak");
+}
+
 static void a_failed_verb_hands_out_no_fds(void **state)
 {
 	struct verb_request request = request_for_tap("blue", 2);
@@ -404,13 +499,13 @@ static void dnsmasq_ends_before_its_bridge(void **state)
 	struct verb_request request = request_for_network(VERB_DELETE_BRIDGE, "blue");
 
 	assert_int_equal(ask(&request).result, 0);
-	assert_string_equal(fake.order, "ued");
+	assert_string_equal(fake.order, "ueda");
 	fake.stop_result = -ESRCH;
 	assert_int_equal(ask(&request).result, 0);
-	assert_string_equal(fake.order, "uedued");
+	assert_string_equal(fake.order, "uedaueda");
 	fake.stop_result = -EPERM;
 	assert_int_equal(ask(&request).result, -EPERM);
-	assert_string_equal(fake.order, "ueduedue");
+	assert_string_equal(fake.order, "uedauedaue");
 }
 
 static void dnsmasq_serves_what_the_kernel_knows(void **state)
@@ -677,6 +772,10 @@ int main(void)
 		cmocka_unit_test_setup(dnsmasq_ends_before_its_bridge, forget_fakes),
 		cmocka_unit_test_setup(impossible_services_are_refused, forget_fakes),
 		cmocka_unit_test_setup(dnsmasq_serves_what_the_kernel_knows, forget_fakes),
+		cmocka_unit_test_setup(a_bridge_has_its_guard_or_is_none, forget_fakes),
+		cmocka_unit_test_setup(a_tap_has_the_port_that_was_asked_for, forget_fakes),
+		cmocka_unit_test_setup(ports_that_cannot_be_are_refused, forget_fakes),
+		cmocka_unit_test_setup(the_guard_is_applied_with_the_ports, forget_fakes),
 		cmocka_unit_test_setup(fds_are_taken_only_where_they_belong, forget_fakes),
 		cmocka_unit_test_setup(buffers_are_forced_for_one_or_two, forget_fakes),
 		cmocka_unit_test_setup(forwards_come_in_one_file_and_are_few, forget_fakes),
