@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from . import guests as guest
-from . import endurance, measure, raw
+from . import endurance, measure, raw, scale
 from .cables import Helper, helper_cable, native_cable, one_frame_cable
 from .lines import cable_line, pair_line, passt_line, vde_line, veth_line, vhost_user_line
 from .place import IDLE_VMS
@@ -158,6 +158,34 @@ def soak(helpers: Helpers) -> Case:
     return Case("soak", "A simulated VM that stops reading", tuple(entries), measures, once=True, notes=notes)
 
 
+def broker() -> Case:
+    """What a request takes, and a broker that is asked for nothing."""
+    entries = [
+        _entry("interface, warm network", scale.scale_line, function=scale.warm),
+        _entry("interface, cold network", scale.scale_line, function=scale.cold),
+        _entry("60 networks, 100 interfaces, idle", scale.scale_line, function=scale.idle),
+    ]
+    notes = (
+        "From the request until the TAP's fd is in the client's hand, which is when DHCP knows of the interface. CPU and "
+        "memory of the broker's two parts; while idle, ms of CPU a second, also of all dnsmasq.",
+    )
+    return Case("broker", "The broker", tuple(entries), (Measure("", scale.measure),), notes=notes)
+
+
+def broker_growth() -> Case:
+    """Whether twice as many take twice as long."""
+    entries = [
+        _entry(scale.growth_name(what, count), scale.scale_line, function=partial(scale.GROWERS[what], count=count))
+        for what, counts in scale.GROWTH.items()
+        for count in counts
+    ]
+    notes = (
+        "Interfaces: one after the other, none goes. Networks and clients: all asked at the same moment; a request's "
+        "time counts from then, so that its median is half of what all take.",
+    )
+    return Case("broker growth", "Many of them", tuple(entries), (Measure("", scale.measure),), notes=notes)
+
+
 def all_cases(helpers: Helpers) -> list[Case]:
     """In the order in which they run."""
     return [
@@ -172,4 +200,6 @@ def all_cases(helpers: Helpers) -> list[Case]:
         soak(helpers),
         guests(helpers, 1500),
         guests(helpers, 65520),
+        broker(),
+        broker_growth(),
     ]

@@ -26,6 +26,11 @@ UNITS = {
     "stall while reading": "ms",
     "end after SIGTERM": "ms",
     "counted drops": "frames",
+    "request": "ms",
+    "request 99 %": "ms",
+    "cpu per request": "ms",
+    "cpu while idle": "ms/s",
+    "all served": "s",
 }
 Figures = dict[str, float]
 

@@ -13,6 +13,7 @@ from . import svg
 from .measure import UNITS
 from .place import IDLE_VMS
 from .runner import Case, Results
+from .scale import GROWTH, growth_name
 from .stats import Key, Sample, Summary, summarise
 from .targets import Verdict
 
@@ -97,6 +98,8 @@ class Report:
         """SVG text by file name."""
         if case.name == "idle VMs":
             return self._idle_plot(case)
+        if case.name == "broker growth":
+            return self._growth_plots(case)
         plots = {}
         for figure in PLOTTED:
             directions = [direction for one, direction in self._columns(case) if one == figure]
@@ -123,6 +126,18 @@ class Report:
         if not series:
             return {}
         return {"idle-vms.svg": svg.lines(case.title, UNITS["throughput"], "idle VMs", IDLE_VMS, series)}
+
+    def _growth_plots(self, case: Case) -> dict[str, str]:
+        plots = {}
+        for what, counts in GROWTH.items():
+            for figure in ("all served", "cpu per request"):
+                keys = [(case.name, growth_name(what, count), "", figure) for count in counts]
+                found = [self.summaries.get(key) for key in keys]
+                if any(found):
+                    title = f"{what.capitalize()}: {figure}"
+                    plot = svg.lines(title, UNITS[figure], what, counts, [svg.Series(figure, found)])
+                    plots[f"{_slug(case.name)}-{_slug(what)}-{_slug(figure)}.svg"] = plot
+        return plots
 
     def markdown(self, plot_directory: str) -> str:
         parts = ["## The machine and the run", "", *table(["", ""], [[*item] for item in self.machine.items()]), ""]

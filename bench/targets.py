@@ -142,7 +142,21 @@ def _others(label: str) -> list[Target]:
     return targets
 
 
+def _broker() -> list[Target]:
+    def most(case: str, line: str, figure: str, limit: float, unit: str) -> Target:
+        return Target(f"{case}: {line}, {figure}", limit, _plain((case, line, "", figure)), True, unit)
+
+    many = ("interfaces on one network: 500", "networks: 60", "clients at once: 200")
+    return [
+        most("broker", "interface, warm network", "request", 3, "ms"),
+        most("broker", "interface, warm network", "request 99 %", 10, "ms"),
+        most("broker", "interface, cold network", "request 99 %", 250, "ms"),
+        most("broker", "60 networks, 100 interfaces, idle", "cpu while idle", 0.1, "ms/s"),
+        *(most("broker growth", line, "memory", 16, "MiB") for line in many),
+    ]
+
+
 def verdicts(samples: Sequence[Sample], label: str) -> list[Verdict]:
     """For the helper of that label."""
-    targets = _small_frames(label) + _large_frames(label) + _guests(label) + _others(label)
+    targets = _small_frames(label) + _large_frames(label) + _guests(label) + _others(label) + _broker()
     return [Verdict(target, target.value(samples)) for target in targets]

@@ -198,6 +198,7 @@ class Broker:
         networks: Any = None,
         namespace: Namespace | None = None,
         directory: Path | None = None,
+        runtime_dir: Path | None = None,
         group: str | None = SOCKET_GROUP,
         front_user: str | None = "nobody",
         user: User | None = None,
@@ -210,7 +211,7 @@ class Broker:
         self.namespace = namespace or lab.host
         self.directory = directory or lab.public_directory(f"b{next(_numbers)}", user)
         self.config_dir = self.directory / "config"
-        self.runtime_dir = self.directory / "run"
+        self.runtime_dir = runtime_dir or self.directory / "run"
         self.state_dir = self.directory / "state"
         self.socket_path = self.runtime_dir / "socket"
         self.log_path = self.directory / "log"
