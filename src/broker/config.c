@@ -50,6 +50,29 @@ void config_done(struct config *config)
 	config->networks_count = 0;
 }
 
+void config_free(struct config *config)
+{
+	if (!config)
+		return;
+	config_done(config);
+	free(config);
+}
+
+void config_visit_mistakes(const struct config *config,
+	void (*visit)(void *context, const char *network, const char *mistake), void *context)
+{
+	for (size_t i = 0; i < config->broken_count; i++)
+		visit(context, NULL, config->broken[i]);
+	for (size_t i = 0; i < config->networks_count; i++) {
+		const struct config_network *network = &config->networks[i];
+
+		if (*network->error)
+			visit(context, network->name, network->error);
+		for (size_t j = 0; j < network->further_errors_count; j++)
+			visit(context, network->name, network->further_errors[j]);
+	}
+}
+
 static struct config_network *find_network(struct config *config, const char *name)
 {
 	for (size_t i = 0; i < config->networks_count; i++)

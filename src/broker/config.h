@@ -92,6 +92,13 @@ void config_init(struct config *config);
 /* Frees what the networks own. All zero is allowed. */
 void config_done(struct config *config);
 
+/* config_done() and free(). NULL is allowed. */
+void config_free(struct config *config);
+
+/* Calls visit for every mistake; network is NULL for those that are no single network's. */
+void config_visit_mistakes(const struct config *config,
+	void (*visit)(void *context, const char *network, const char *mistake), void *context);
+
 /*
  * Adds what the bytes of a file say. file_name is how messages call it ("networks.d/lab.json").
  * Never fails: every mistake ends in a network's error or in config->broken.

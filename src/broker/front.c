@@ -3,7 +3,8 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/sandbox.h"
-#include "broker/name-service.h"
+#include "broker/config-watch.h"
+#include "broker/network-config.h"
 #include "broker/platform-linux.h"
 #include "broker/server.h"
 
@@ -24,6 +25,7 @@ struct front {
 	struct registry registry;
 	struct server *server;
 	struct name_service *names;
+	struct config_watch *config_watch;
 	const struct front_options *options;
 };
 
@@ -65,6 +67,8 @@ static const char *const system_calls[] = {
 	"timerfd_create",
 	"timerfd_settime",
 	"signalfd4",
+	"inotify_init1",
+	"inotify_add_watch",
 	"eventfd2",
 	"clock_gettime",
 	"clock_nanosleep",
@@ -130,47 +134,16 @@ static void raise_fd_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static void report_config(const struct config *config)
-{
-	for (size_t i = 0; i < config->broken_count; i++)
-		log_error("main", "out of service: %s", config->broken[i]);
-	for (size_t i = 0; i < config->networks_count; i++)
-		if (*config->networks[i].error)
-			log_error("main", "network %s is out of service: %s",
-				config->networks[i].name, config->networks[i].error);
-}
-
 static int load_config(struct front *front, const struct front_options *options)
 {
-	int error;
+	int error = name_service_start(&front->names);
 
-	front->config = malloc(sizeof(*front->config));
-	if (!front->config)
-		return -ENOMEM;
-	config_load(front->config, options->config_directory);
-	report_config(front->config);
-	error = name_service_start(&front->names);
+	if (!error)
+		error = config_watch_new(options->config_directory, front->names,
+			&front->config_watch, &front->config);
 	if (error)
-		log_error("main", "users and groups cannot be looked up: %s", strerror(-error));
-	else
-		name_service_resolve(front->names, front->config);
+		log_error("main", "the configuration could not be read: %s", strerror(-error));
 	return error;
-}
-
-/*
- * The one place where the configuration is read again. What it says of networks is not taken over
- * before the broker's next start.
- */
-static void reload_config(struct front *front)
-{
-	struct config *config = malloc(sizeof(*config));
-
-	if (!config)
-		return;
-	config_load(config, front->options->config_directory);
-	report_config(config);
-	log_info("main", "the configuration was read again");
-	free(config);
 }
 
 static int open_records(struct front *front, const struct front_options *options)
@@ -225,23 +198,35 @@ static int handle_reload(
 	struct front *front = userdata;
 
 	tell_manager(front, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_us());
-	reload_config(front);
-	tell_manager(front, "READY=1");
+	config_watch_reload(front->config_watch);
 	return 0;
 }
 
-static int watch_signals(struct front *front)
+static void take_config(void *context, struct config *config)
+{
+	struct front *front = context;
+
+	config_free(registry_set_config(&front->registry, config));
+	front->config = config;
+	tell_manager(front, "READY=1");
+}
+
+/* From the first moment on: one that comes early is taken when the loop runs. */
+static int block_signals(void)
 {
 	sigset_t signals;
-	int error;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
-	if (sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
-		return -errno;
-	error = sd_event_add_signal(front->event, NULL, SIGTERM, handle_stop, front);
+	return sigprocmask(SIG_BLOCK, &signals, NULL) < 0 ? -errno : 0;
+}
+
+static int watch_signals(struct front *front)
+{
+	int error = sd_event_add_signal(front->event, NULL, SIGTERM, handle_stop, front);
+
 	if (error >= 0)
 		error = sd_event_add_signal(front->event, NULL, SIGINT, handle_stop, front);
 	if (error >= 0)
@@ -293,6 +278,8 @@ static int open_registry(struct front *front, const struct front_options *option
 	error = registry_init(&front->registry);
 	if (!error)
 		error = registry_adopt(&front->registry);
+	if (!error)
+		error = config_watch_start(front->config_watch, front->event, take_config, front);
 	if (error)
 		log_error("main", "the networks could not be read back: %s", strerror(-error));
 	return error;
@@ -321,17 +308,18 @@ static void close_front(struct front *front)
 		registry_done(&front->registry);
 	records_close(front->records);
 	platform_close(front->platform);
+	config_watch_free(front->config_watch);
 	name_service_free(front->names);
 	sd_event_unref(front->event);
-	if (front->config)
-		config_done(front->config);
-	free(front->config);
+	config_free(front->config);
 }
 
 static int run(struct front *front, const struct front_options *options)
 {
-	int error = load_config(front, options);
+	int error = block_signals();
 
+	if (!error)
+		error = load_config(front, options);
 	if (!error)
 		error = open_records(front, options);
 	if (!error)

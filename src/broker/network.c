@@ -5,6 +5,7 @@
 #include "broker/configured-reservations.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
+#include "broker/network-config.h"
 #include "broker/network-overlap.h"
 #include "broker/network-start.h"
 
@@ -18,7 +19,7 @@
 
 static bool has_users(const struct network *network)
 {
-	return network->holds || network->interfaces;
+	return network->holds || network->interfaces || network_is_pinned(network);
 }
 
 void network_enter(struct network *network, enum network_state state)
@@ -41,6 +42,8 @@ void network_enter(struct network *network, enum network_state state)
 		platform_timer_stop(network->idle_timer);
 	if (state == NETWORK_ABSENT && !network->config)
 		registry_forget_soon(network->registry);
+	if (state == NETWORK_ABSENT && network_is_pinned(network))
+		registry_start_pinned_later(network->registry);
 }
 
 static void tell_change(struct registry *registry)
@@ -314,7 +317,7 @@ static void start_again(struct network *network)
 	struct failure failure;
 	int error;
 
-	if (!network->holds)
+	if (!network->holds && !network_is_pinned(network))
 		return;
 	if (network->config ? *network->config->error != '\0' : !network_is_adhoc(network))
 		error = failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
@@ -371,12 +374,20 @@ static const struct platform_events platform_events = {
 	.dhcp_ended = handle_dhcp_ended,
 };
 
+static void start_pinned(void *context)
+{
+	registry_start_pinned(context);
+}
+
 int registry_init(struct registry *registry)
 {
 	int error = platform_timer_new(
 		registry->platform, registry_forget, registry, &registry->forget_timer);
 
 	registry->networks = NULL;
+	if (!error)
+		error = platform_timer_new(
+			registry->platform, start_pinned, registry, &registry->pin_timer);
 	if (error)
 		return error;
 	configured_reservations_init(registry->config, registry->instance);
@@ -396,6 +407,7 @@ void registry_done(struct registry *registry)
 {
 	platform_set_events(registry->platform, NULL, NULL);
 	platform_timer_free(take_ptr(registry->forget_timer));
+	platform_timer_free(take_ptr(registry->pin_timer));
 	while (registry->networks) {
 		struct network *network = registry->networks;
 
@@ -448,10 +460,7 @@ static void adopt_network(void *context, const struct platform_network *link)
 	load_record(network);
 	network_enter(network, NETWORK_RUNNING);
 	log_info(network->tag, "adopted bridge %s", link->bridge);
-	if (network->config && network->config->settings.mtu != link->mtu)
-		log_info(network->tag,
-			"goes on with MTU %u; the configured %u is its MTU when it is next made",
-			link->mtu, network->config->settings.mtu);
+	network_report_differences(network);
 }
 
 static void adopt_interface(void *context, const struct platform_interface *link)
@@ -493,6 +502,7 @@ int registry_adopt(struct registry *registry)
 	registry_check_overlaps(registry);
 	/* Without networks, too: it takes away what a broker left that was killed in between. */
 	apply_guard(registry, registry_is_empty(registry) ? NULL : "adopted networks");
+	registry_start_pinned(registry);
 	return 0;
 }
 
@@ -578,52 +588,4 @@ void network_release(struct network_hold *hold)
 		network_settle(network);
 	}
 	free(hold);
-}
-
-void network_get_domain(const struct network *network, char domain[NETWORK_DOMAIN_SIZE])
-{
-	const struct network_settings *settings =
-		network->state == NETWORK_ABSENT && network->config ? &network->config->settings
-								    : &network->settings;
-
-	if (*settings->domain)
-		memcpy(domain, settings->domain, NETWORK_DOMAIN_SIZE);
-	else
-		network_domain(network->name, domain);
-}
-
-void network_describe(const struct network *network, struct broker_network *ret_network)
-{
-	struct broker_network described = {.running = network->state != NETWORK_ABSENT};
-	uint32_t gateway_offset, last_offset;
-	enum network_mode mode =
-		described.running ? network->link.mode : network->config->settings.mode;
-
-	snprintf(described.name, sizeof(described.name), "%s", network->name);
-	snprintf(described.mode, sizeof(described.mode), "%s", network_mode_to_text(mode));
-	network_get_domain(network, described.domain);
-	if (described.running) {
-		described.mtu = network->link.mtu;
-		described.subnet = network->link.subnet;
-		described.has_ipv6 = network->link.has_ipv6;
-		described.ipv6_prefix = network->link.ipv6_prefix;
-		snprintf(described.bridge, sizeof(described.bridge), "%s", network->link.bridge);
-	} else {
-		described.mtu = network->config->settings.mtu;
-		if (network->config->settings.has_subnet)
-			described.subnet = network->config->settings.subnet;
-		else if (network->memory.has_subnet)
-			described.subnet = network->memory.subnet;
-	}
-	gateway_offset = described.running ? network->link.gateway_offset
-					   : network->config->settings.gateway_offset;
-	last_offset = described.running ? network->settings.last_offset
-					: network->config->settings.last_offset;
-	if (described.subnet.prefix_length) {
-		described.gateway =
-			ipv4_subnet_host(described.subnet, gateway_offset ? gateway_offset : 1);
-		described.last_address = ipv4_subnet_host(described.subnet,
-			last_offset ? last_offset : ipv4_subnet_size(described.subnet) - 2);
-	}
-	*ret_network = described;
 }

@@ -25,10 +25,11 @@ enum network_state {
 	/* Bridge and NAT are there, dnsmasq does not serve yet, holds wait. Leaves by dnsmasq's
 	   readiness, or back to ABSENT by its failure. */
 	NETWORK_STARTING,
-	/* Has users. Leaves when the last one goes. dnsmasq may be down for a while; new holds wait
-	   then. */
+	/* Has users, or is pinned. Leaves when the last one goes. dnsmasq may be down for a while;
+	   new holds wait then. */
 	NETWORK_RUNNING,
-	/* Has no users; the idle timer runs. Leaves by a user, or by the timer. */
+	/* Has no users and is not pinned; the idle timer runs. Leaves by a user, or by the timer.
+	 */
 	NETWORK_LINGERING,
 	NETWORK_STATE_COUNT,
 };
@@ -59,6 +60,7 @@ struct registry {
 	bool lacks_ipv6;                     /* the host does, which was logged */
 	struct network *networks;            /* sorted by name */
 	struct platform_timer *forget_timer; /* until entries that nothing keeps are forgotten */
+	struct platform_timer *pin_timer;    /* until pinned networks are tried again */
 	struct rate_limit interface_lines;
 };
 
@@ -87,7 +89,7 @@ struct network {
 
 /*
  * Makes the registry of the configured networks, all ABSENT, and takes the platform's events. All
- * pointers of *registry but networks and forget_timer are set by the caller and outlive it.
+ * pointers of *registry but networks and timers are set by the caller and outlive it.
  * Negative errno, after which registry_done() is still due.
  */
 int registry_init(struct registry *registry);

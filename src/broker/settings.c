@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 void network_settings_init(struct network_settings *settings, enum network_mode mode)
@@ -125,4 +126,58 @@ bool network_settings_decode(const json_t *object, struct network_settings *ret_
 		return false;
 	*ret_settings = settings;
 	return true;
+}
+
+/* What the members of a record are called in the configuration, where that is another word. */
+static const char *configured_name(const char *member)
+{
+	static const struct {
+		const char *member, *key;
+	} names[] = {
+		{"routerAdvertisement", "ra"},
+		{"lockMac", "lock_mac"},
+		{"gatewayOffset", "start"},
+		{"lastOffset", "end"},
+		{"lease", "lease_time"},
+		{"ipv6Prefix", "ipv6 prefix"},
+	};
+
+	for (size_t i = 0; i < array_length(names); i++)
+		if (strcmp(names[i].member, member) == 0)
+			return names[i].key;
+	return member;
+}
+
+/* Both ways of saying that the gateway is the first host are one. */
+static json_t *encode_plainly(const struct network_settings *settings)
+{
+	struct network_settings plain = *settings;
+
+	if (plain.gateway_offset == 0)
+		plain.gateway_offset = 1;
+	return network_settings_encode(&plain);
+}
+
+static void add_difference(char *keys, const char *member)
+{
+	size_t used = strlen(keys);
+
+	snprintf(keys + used, SETTINGS_DIFFERENCES_SIZE - used, "%s%s", used ? ", " : "",
+		configured_name(member));
+}
+
+bool network_settings_compare(
+	const struct network_settings *a, const struct network_settings *b, char *keys)
+{
+	cleanup_json json_t *left = encode_plainly(a), *right = encode_plainly(b);
+	const char *member;
+	json_t *value;
+
+	*keys = '\0';
+	json_object_foreach(
+		left, member, value) if (!json_equal(value, json_object_get(right, member)))
+		add_difference(keys, member);
+	json_object_foreach(right, member, value) if (!json_object_get(left, member))
+		add_difference(keys, member);
+	return *keys != '\0';
 }

@@ -16,6 +16,9 @@
 #define SETTINGS_LEASE_MAX_S     86400
 #define SETTINGS_MTU_DEFAULT     1500 /* what every uplink carries */
 
+/* All keys of the configuration that settings follow from, with commas. */
+#define SETTINGS_DIFFERENCES_SIZE 160
+
 struct network_settings {
 	enum network_mode mode;
 	/* Without one the broker chooses, and remembers. */
@@ -47,3 +50,10 @@ json_t *network_settings_encode(const struct network_settings *settings);
 
 /* False for what network_settings_encode() would not have written. */
 bool network_settings_decode(const json_t *object, struct network_settings *ret_settings);
+
+/*
+ * Whether two settings differ; the keys of the configuration by which they do go into keys
+ * (SETTINGS_DIFFERENCES_SIZE bytes).
+ */
+bool network_settings_compare(
+	const struct network_settings *a, const struct network_settings *b, char *keys);
