@@ -84,26 +84,16 @@ static void parse_entry_address(struct entry *entry, json_t *value)
 			config_describe_value(value).text);
 }
 
-/* These names are the network's own. */
-static bool is_own_name(const char *name)
-{
-	static const char *const names[] = {"host", "localhost"};
-
-	for (size_t i = 0; i < array_length(names); i++)
-		if (strcasecmp(names[i], name) == 0)
-			return true;
-	return false;
-}
-
 static void parse_entry_name(struct entry *entry, json_t *value)
 {
 	const char *text = json_string_value(value);
 
 	entry->has_name = true;
-	if (!text || !hostname_is_valid(text) || is_own_name(text))
+	if (!text || !hostname_is_valid(text) || hostname_is_reserved(text))
 		add_entry_error(entry, "name",
-			"%s: a DNS label of letters, digits and inner hyphens, neither \"host\" "
-			"nor \"localhost\"",
+			"%s: a DNS label of letters, digits and inner hyphens, and none that is "
+			"the "
+			"host's or trusted anywhere (host, gateway, localhost, wpad, isatap)",
 			config_describe_value(value).text);
 	else
 		text_copy(entry->reservation.name, sizeof(entry->reservation.name), text);

@@ -71,8 +71,15 @@ static void release_waiters(struct dhcp *dhcp, bool all)
 	}
 }
 
+static bool reads_hosts(const struct dhcp *dhcp)
+{
+	return dhcp->service.dhcp || dhcp->service.router_advertisement;
+}
+
 static void start_reading(struct dhcp *dhcp)
 {
+	if (!reads_hosts(dhcp) && !dhcp->service.dns)
+		return;
 	dhcp->is_reading = true;
 	platform_timer_start(dhcp->read_timer, READ_TIMEOUT_MS);
 }
@@ -186,7 +193,7 @@ static void handle_read_timer(void *context)
 	char tag[48];
 
 	give_tag(dhcp, tag);
-	log_warn(tag, "dnsmasq did not say within a second that it has read its hosts file");
+	log_warn(tag, "dnsmasq did not say within a second that it has read its files");
 	finish_reading(dhcp, true);
 }
 
@@ -366,15 +373,28 @@ static void log_line(struct dhcp *dhcp, const char *text)
 	log_warn(tag, "dnsmasq: %s", text);
 }
 
-/* "read DIRECTORY/NETWORK.hosts" */
+/* What its log says last of one reading: "read DIRECTORY/NETWORK.hosts", or "read
+ * DIRECTORY/NETWORK.names - 5 names". */
 static bool tells_of_reading(const struct dhcp *dhcp, const char *text)
 {
-	char file[NETWORK_NAME_SIZE + sizeof("/.hosts")];
-	size_t length = strlen(text);
-	int file_length = snprintf(file, sizeof(file), "/%s.hosts", dhcp->network);
+	char file[NETWORK_NAME_SIZE + sizeof("/.names - ")];
+	const char *found;
 
-	return strncmp(text, "read /", strlen("read /")) == 0 && length > (size_t)file_length &&
-	       strcmp(text + length - file_length, file) == 0;
+	snprintf(file, sizeof(file), "/%s%s", dhcp->network,
+		reads_hosts(dhcp) ? ".hosts" : ".names - ");
+	found = strncmp(text, "read /", strlen("read /")) == 0 ? strstr(text, file) : NULL;
+	return found && (!reads_hosts(dhcp) || !found[strlen(file)]);
+}
+
+/* "DHCPACK(LINK) ADDRESS MAC NAME"; without a name there is nothing behind the MAC. */
+static void take_lease(struct dhcp *dhcp, const char *text)
+{
+	char mac_text[MAC_TEXT_SIZE], name[HOSTNAME_SIZE];
+	struct mac mac;
+
+	if (sscanf(text, "DHCPACK(%*15[^)]) %*15s %17s %63s", mac_text, name) == 2 &&
+		text_to_mac(mac_text, &mac) == 0 && hostname_is_valid(name))
+		dhcp->owner->named(dhcp->context, mac, name);
 }
 
 void dhcp_take_line(struct dhcp *dhcp, const char *line)
@@ -387,6 +407,8 @@ void dhcp_take_line(struct dhcp *dhcp, const char *line)
 		handle(dhcp, EVENT_READY);
 	else if (tells_of_reading(dhcp, text))
 		handle(dhcp, EVENT_READ);
+	else
+		take_lease(dhcp, text);
 }
 
 void dhcp_take_end(struct dhcp *dhcp)

@@ -31,6 +31,9 @@ struct dhcp_owner {
 	void (*serving)(void *context);
 	/* It could not be started, or died before it served; it will be tried again. */
 	void (*failed)(void *context, const char *reason);
+	/* It has leased an address to a VM under this name, a valid one; again with each renewal.
+	 */
+	void (*named)(void *context, struct mac mac, const char *name);
 };
 
 /* Zero it, then dhcp_init(). The fields are dhcp.c's. */
@@ -44,8 +47,10 @@ struct dhcp {
 	struct platform_timer *timer;
 	uint32_t deaths; /* in a row; each makes the back-off longer */
 	/*
-	 * dnsmasq reads its hosts file once after its start and once for each SIGHUP, and logs each
-	 * time. So that a line belongs to one reading, it is not told again before it has logged.
+	 * dnsmasq reads its files once after its start and once for each SIGHUP, and logs each
+	 * time: that of names first, which it reads for DNS, then that of hosts, which it reads for
+	 * DHCP and advertisements. So that a line belongs to one reading, it is not told again
+	 * before it has logged.
 	 */
 	bool is_reading;    /* leaves by the line, the read timer or its end */
 	bool reload_wanted; /* the file may be newer than what it reads */

@@ -239,13 +239,12 @@ static int open_platform(struct front *front, const struct front_options *option
 	int error = sd_event_new(&front->event);
 
 	if (error >= 0)
+		error = watch_signals(front);
+	if (error >= 0)
 		error = sd_event_set_watchdog(front->event, true);
 	if (error >= 0)
 		error = platform_open(front->event, options->is_unit ? NULL : &options->instance,
 			options->verbs, &front->platform);
-	/* Not before: priv may be about to start, and wait for us to have ended. */
-	if (error >= 0)
-		error = watch_signals(front);
 	if (error < 0)
 		log_error("main", "the broker's privileged part could not be reached: %s",
 			strerror(-error));

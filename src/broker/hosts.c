@@ -2,7 +2,7 @@
 
 #include "base/cleanup.h"
 #include "broker/configured-reservations.h"
-#include "broker/interface.h"
+#include "broker/vm-names.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +25,7 @@ struct names {
 static int compare_hostnames(const void *left, const void *right)
 {
 	const struct named *a = left, *b = right;
-	int order = strcasecmp(a->interface->record.hostname, b->interface->record.hostname);
+	int order = strcasecmp(vm_names_get(a->interface), vm_names_get(b->interface));
 
 	return order ? order : (a->position < b->position) - (a->position > b->position);
 }
@@ -50,7 +50,7 @@ static void list_named(const struct network *network, struct names *names)
 
 	for (const struct interface *interface = network->interfaces; interface;
 		interface = interface->next, position++)
-		if (*interface->record.hostname)
+		if (*vm_names_get(interface))
 			names->list[names->count++] = (struct named){interface, position};
 }
 
@@ -61,8 +61,8 @@ static void drop_namesakes(struct names *names)
 
 	qsort(names->list, names->count, sizeof(*names->list), compare_hostnames);
 	for (size_t i = 0; i < names->count; i++)
-		if (i == 0 || strcasecmp(names->list[i].interface->record.hostname,
-				      names->list[kept - 1].interface->record.hostname) != 0)
+		if (i == 0 || strcasecmp(vm_names_get(names->list[i].interface),
+				      vm_names_get(names->list[kept - 1].interface)) != 0)
 			names->list[kept++] = names->list[i];
 	names->count = kept;
 }
@@ -96,9 +96,8 @@ static const char *find_hostname(
 	if (reserved)
 		return reserved;
 	named = bsearch(&mac, names->list, names->count, sizeof(*names->list), compare_mac_with);
-	return named && !configured_reservation_find_name(
-				network, named->interface->record.hostname)
-		       ? named->interface->record.hostname
+	return named && !configured_reservation_find_name(network, vm_names_get(named->interface))
+		       ? vm_names_get(named->interface)
 		       : NULL;
 }
 
@@ -109,20 +108,28 @@ struct text {
 	struct names names;
 };
 
-static void write_line(const struct text *text, const struct reservation *entry)
+typedef void write_line(const struct text *text, struct mac mac, const char *address);
+
+static void write_reservation(const struct text *text, struct mac mac, const char *address)
 {
-	struct in_addr address = ipv4_subnet_host(text->network->link.subnet, entry->offset);
-	const char *hostname = find_hostname(text->network, &text->names, entry->mac);
-	char address_text[INET_ADDRSTRLEN];
+	const char *hostname = find_hostname(text->network, &text->names, mac);
 	char mac_text[MAC_TEXT_SIZE];
 
-	mac_to_text(entry->mac, mac_text);
-	inet_ntop(AF_INET, &address, address_text, sizeof(address_text));
-	fprintf(text->stream, "%s,%s", mac_text, address_text);
+	mac_to_text(mac, mac_text);
+	fprintf(text->stream, "%s,%s", mac_text, address);
 	/* With its domain: a bare "ignore", "infinite" or "1h" is not a name to dnsmasq. */
 	if (hostname)
 		fprintf(text->stream, ",%s.%s", hostname, text->domain);
 	fputc('\n', text->stream);
+}
+
+/* The first name is the one that the address is resolved back to. */
+static void write_name(const struct text *text, struct mac mac, const char *address)
+{
+	const char *hostname = find_hostname(text->network, &text->names, mac);
+
+	if (hostname)
+		fprintf(text->stream, "%s %s.%s %s\n", address, hostname, text->domain, hostname);
 }
 
 static int compare_offsets(const void *left, const void *right)
@@ -145,7 +152,7 @@ static struct reservation *sort_reservations(const struct reservations *reservat
 	return sorted;
 }
 
-static int write_text(const struct network *network, FILE *stream)
+static int write_text(const struct network *network, FILE *stream, write_line *write)
 {
 	const struct reservations *reservations = &network->memory.reservations;
 	cleanup_free struct reservation *sorted = sort_reservations(reservations);
@@ -155,13 +162,18 @@ static int write_text(const struct network *network, FILE *stream)
 	if (!sorted || collect_names(network, &text.names) < 0)
 		return -ENOMEM;
 	network_get_domain(network, domain);
-	for (size_t i = 0; i < reservations->count; i++)
-		write_line(&text, &sorted[i]);
+	for (size_t i = 0; i < reservations->count; i++) {
+		struct in_addr address = ipv4_subnet_host(network->link.subnet, sorted[i].offset);
+		char address_text[INET_ADDRSTRLEN];
+
+		inet_ntop(AF_INET, &address, address_text, sizeof(address_text));
+		write(&text, sorted[i].mac, address_text);
+	}
 	free(text.names.list);
 	return 0;
 }
 
-char *hosts_make_text(const struct network *network)
+static char *make_text(const struct network *network, write_line *write)
 {
 	char *text = NULL;
 	size_t size;
@@ -170,7 +182,7 @@ char *hosts_make_text(const struct network *network)
 
 	if (!stream)
 		return NULL;
-	error = write_text(network, stream);
+	error = write_text(network, stream, write);
 	if (fclose(stream) != 0 || error) {
 		free(text);
 		return NULL;
@@ -178,20 +190,45 @@ char *hosts_make_text(const struct network *network)
 	return text;
 }
 
-int network_write_hosts(struct network *network)
+char *hosts_make_text(const struct network *network)
 {
-	cleanup_free char *text = hosts_make_text(network);
+	return make_text(network, write_reservation);
+}
+
+char *hosts_make_names(const struct network *network)
+{
+	return make_text(network, write_name);
+}
+
+/* Writes the text, which it takes over, and keeps it as what the file says, unless that says so
+ * already. Returns 1 when it was written. */
+static int replace(struct network *network, char *new, char **current,
+	int (*save)(struct records *records, const char *network, const char *text))
+{
+	cleanup_free char *text = new;
 	int error;
 
 	if (!text)
 		return -ENOMEM;
-	if (network->hosts && strcmp(network->hosts, text) == 0)
+	if (*current && strcmp(*current, text) == 0)
 		return 0;
-	error = records_save_hosts(network->registry->records, network->name, text);
+	error = save(network->registry->records, network->name, text);
 	if (error)
 		return error;
-	free(network->hosts);
-	network->hosts = take_ptr(text);
-	dhcp_reload(&network->dhcp);
-	return 0;
+	free(*current);
+	*current = take_ptr(text);
+	return 1;
+}
+
+int network_write_hosts(struct network *network)
+{
+	int hosts = replace(network, hosts_make_text(network), &network->hosts, records_save_hosts);
+	int names =
+		replace(network, hosts_make_names(network), &network->names, records_save_names);
+
+	if (hosts > 0 || names > 0)
+		dhcp_reload(&network->dhcp);
+	if (hosts < 0)
+		return hosts;
+	return names < 0 ? names : 0;
 }

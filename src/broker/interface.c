@@ -6,6 +6,7 @@
 #include "broker/mac.h"
 #include "broker/policy.h"
 #include "broker/quotas.h"
+#include "broker/vm-names.h"
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
@@ -282,6 +283,8 @@ int interface_create(struct network *network, const struct create_interface_call
 	if (!error)
 		error = choose_identity(network, call, record, failure);
 	if (!error)
+		error = vm_names_check(network, call->hostname, failure);
+	if (!error)
 		error = reserve_address(network, record, failure);
 	if (!error)
 		error = attach(network, interface, call->vhost, ret_fds, failure);
@@ -344,7 +347,7 @@ static void pass_on(struct network *network, const struct interface_record *gone
 
 	if (changed)
 		network_save_memory(network);
-	if (changed || *gone->hostname)
+	if (changed || *gone->hostname || *gone->told_name)
 		update_hosts(network);
 }
 

@@ -186,7 +186,9 @@ static void remove_records(struct network *network)
 	int error = records_remove_network(network->registry->records, network->name);
 
 	free(network->hosts);
+	free(network->names);
 	network->hosts = NULL;
+	network->names = NULL;
 	if (error)
 		log_warn(network->tag, "its record could not be removed: %s", strerror(-error));
 }
@@ -298,7 +300,7 @@ static void start_service(struct network *network)
 	struct platform_service service = {
 		.dhcp = settings->dhcp,
 		.dns = settings->dns,
-		.router_advertisement = settings->router_advertisement,
+		.router_advertisement = settings->router_advertisement && network->link.has_ipv6,
 		.lease_s = settings->lease_s,
 		.last_offset = settings->last_offset,
 	};

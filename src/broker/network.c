@@ -8,6 +8,7 @@
 #include "broker/network-config.h"
 #include "broker/network-overlap.h"
 #include "broker/network-start.h"
+#include "broker/vm-names.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -139,14 +140,38 @@ static void fail_waiting(struct network *network, const struct failure *failure)
 	}
 }
 
+#define DNS_PORT  53
+#define DHCP_PORT 67
+
+/* dnsmasq only says that the address is in use. */
+static void explain_failure(
+	const struct network *network, const char *reason, struct failure *failure)
+{
+	char holder[PLATFORM_DETAIL_SIZE];
+	bool is_dhcp = strstr(reason, "DHCP");
+
+	if (strstr(reason, "in use") && platform_find_port_holder(network->registry->platform,
+						is_dhcp ? DHCP_PORT : DNS_PORT, holder))
+		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\": its DHCP and DNS server dnsmasq does not start: port %d "
+			"of "
+			"every address is taken by %s; have that listen on addresses of its own "
+			"(dnsmasq: bind-interfaces, BIND: listen-on, unbound: interface), or set "
+			"\"%s\": false for this network",
+			network->name, is_dhcp ? DHCP_PORT : DNS_PORT, holder,
+			is_dhcp ? "dhcp" : "dns");
+	else
+		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s",
+			network->name, reason);
+}
+
 static void handle_failed(void *context, const char *reason)
 {
 	struct network *network = context;
 	struct failure failure;
 
-	failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
-		"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s", network->name,
-		reason);
+	explain_failure(network, reason, &failure);
 	network->last_failure = failure;
 	if (network->state == NETWORK_STARTING)
 		stop_network(network);
@@ -154,9 +179,15 @@ static void handle_failed(void *context, const char *reason)
 	network_settle(network);
 }
 
+static void handle_named(void *context, struct mac mac, const char *name)
+{
+	vm_names_take_told(context, mac, name);
+}
+
 static const struct dhcp_owner dhcp_owner = {
 	.serving = handle_serving,
 	.failed = handle_failed,
+	.named = handle_named,
 };
 
 void network_free(struct network *network)
@@ -166,6 +197,7 @@ void network_free(struct network *network)
 	interface_forget_all(network);
 	reservations_done(&network->memory.reservations);
 	free(network->hosts);
+	free(network->names);
 	free(network);
 }
 DEFINE_CLEANUP(struct network, network_free)

@@ -82,8 +82,8 @@ struct network {
 	struct platform_timer *idle_timer;
 	struct network_hold *holds;
 	struct interface *interfaces;
-	char *hosts;       /* what its hosts file says; NULL: not written yet */
-	bool overlap_told; /* of what network-overlap.h warns of */
+	char *hosts, *names; /* what dnsmasq's files say; NULL: not written yet */
+	bool overlap_told;   /* of what network-overlap.h warns of */
 	struct failure last_failure;
 };
 
@@ -148,5 +148,5 @@ void network_settle(struct network *network);
 /* Writes what outlives it. Negative errno. */
 int network_save_memory(struct network *network);
 
-/* Writes its hosts file, when that says something new, and tells dnsmasq. Negative errno. */
+/* Writes what dnsmasq reads, when that says something new, and tells it. Negative errno. */
 int network_write_hosts(struct network *network);

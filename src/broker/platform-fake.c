@@ -76,6 +76,13 @@ int platform_list_uses(struct platform *platform, struct subnet_uses *uses)
 	return error;
 }
 
+bool platform_find_port_holder(struct platform *platform, uint16_t port, char *text)
+{
+	if (platform->port_holder)
+		snprintf(text, PLATFORM_DETAIL_SIZE, "%s", platform->port_holder);
+	return platform->port_holder != NULL;
+}
+
 static int fail_with(int error, char *detail)
 {
 	if (error)

@@ -29,6 +29,7 @@ struct platform {
 	struct subnet_uses uses; /* of the host; owned */
 	unsigned int nat_applied, guard_applied;
 	bool dhcp_serves_at_once;
+	const char *port_holder; /* NULL: nobody */
 	int create_error, attach_error, vhost_error, dhcp_error, nat_error, guard_error,
 		destroy_error;
 	uint8_t next_random; /* platform_randomize() counts from here */

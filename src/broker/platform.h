@@ -144,6 +144,13 @@ int platform_apply_guard(struct platform *platform, char *detail);
 /* Makes the NAT rules what the networks in the kernel ask for. */
 int platform_apply_nat(struct platform *platform, char *detail);
 
+/*
+ * Who listens on a UDP or TCP port of every address of the host, so that nobody else can, in words
+ * for people, into text (PLATFORM_DETAIL_SIZE bytes). False: nobody does. An ordinary user sees
+ * which servers run, not whose a socket is: with several of them it is one that might be it.
+ */
+bool platform_find_port_holder(struct platform *platform, uint16_t port, char *text);
+
 /* Starts the network's DHCP and DNS server. Returns 1 when it served already, 0 when it has just
  * been started and will say so in a line. */
 int platform_start_dhcp(struct platform *platform, const char *network,

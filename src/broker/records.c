@@ -301,23 +301,39 @@ int records_load_network(
 	return 0;
 }
 
+/* What dnsmasq reads. */
+static const char *const service_suffixes[] = {".hosts", ".names"};
+
 int records_remove_network(struct records *records, const char *network)
 {
-	int hosts_error =
-		durable_drop(records->runtime_networks, network_file(network, ".hosts").text);
 	int error = durable_drop(records->runtime_networks, network_file(network, ".json").text);
 
-	return error ? error : hosts_error;
+	for (size_t i = 0; i < array_length(service_suffixes); i++) {
+		int dropped = durable_drop(
+			records->runtime_networks, network_file(network, service_suffixes[i]).text);
+
+		error = error ? error : dropped;
+	}
+	return error;
 }
 
 int records_save_interface(
 	struct records *records, uint32_t number, const struct interface_record *record)
 {
 	return write_runtime_object(records->runtime_interfaces, interface_file(number),
-		json_pack("{s:s, s:I, s:o, s:o, s:o, s:s, s:I}", "network", record->network, "uid",
-			(json_int_t)record->uid, "mac", make_mac(record->mac), "interfaceId",
+		json_pack("{s:s, s:I, s:o, s:o, s:o, s:s, s:s, s:I}", "network", record->network,
+			"uid", (json_int_t)record->uid, "mac", make_mac(record->mac), "interfaceId",
 			make_uuid(record->interface_id), "address", make_address(record->address),
-			"hostname", record->hostname, "queues", (json_int_t)record->queues));
+			"hostname", record->hostname, "toldName", record->told_name, "queues",
+			(json_int_t)record->queues));
+}
+
+/* Absent from the record of an earlier version. */
+static bool get_told_name(const json_t *object, char name[HOSTNAME_SIZE])
+{
+	return !json_object_get(object, "toldName") ||
+	       (get_text(object, "toldName", name, HOSTNAME_SIZE) &&
+		       (!*name || hostname_is_valid(name)));
 }
 
 static bool decode_interface(const json_t *object, struct interface_record *record)
@@ -332,6 +348,7 @@ static bool decode_interface(const json_t *object, struct interface_record *reco
 	       get_address(object, "address", &record->address) &&
 	       get_text(object, "hostname", record->hostname, sizeof(record->hostname)) &&
 	       (!*record->hostname || hostname_is_valid(record->hostname)) &&
+	       get_told_name(object, record->told_name) &&
 	       get_uint32(object, "queues", &record->queues);
 }
 
@@ -359,6 +376,12 @@ int records_remove_interface(struct records *records, uint32_t number)
 int records_save_hosts(struct records *records, const char *network, const char *text)
 {
 	return durable_replace(records->runtime_networks, network_file(network, ".hosts").text,
+		text, strlen(text), 0600);
+}
+
+int records_save_names(struct records *records, const char *network, const char *text)
+{
+	return durable_replace(records->runtime_networks, network_file(network, ".names").text,
 		text, strlen(text), 0600);
 }
 
@@ -411,9 +434,10 @@ static int sweep_network_file(void *context, const char *file)
 
 	if (split_file_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
 		return durable_drop(sweep->records->runtime_networks, file);
-	if (split_file_name(file, ".hosts", stem, sizeof(stem)) &&
-		!sweep->keep_network(sweep->context, stem))
-		return durable_drop(sweep->records->runtime_networks, file);
+	for (size_t i = 0; i < array_length(service_suffixes); i++)
+		if (split_file_name(file, service_suffixes[i], stem, sizeof(stem)) &&
+			!sweep->keep_network(sweep->context, stem))
+			return durable_drop(sweep->records->runtime_networks, file);
 	if (!split_file_name(file, ".json", stem, sizeof(stem)) ||
 		sweep->keep_network(sweep->context, stem))
 		return 0;

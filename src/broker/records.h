@@ -5,6 +5,7 @@
  *                                       that is an ad-hoc one
  *     RUNTIME/networks/NAME.json        a running network
  *     RUNTIME/networks/NAME.hosts       its reservations in dnsmasq's words
+ *     RUNTIME/networks/NAME.names       its VMs' names in the form of hosts(5)
  *     RUNTIME/interfaces/NUMBER.json    a live interface
  *
  * A record is written whole or not at all; it is written before the kernel object it describes, and
@@ -42,7 +43,8 @@ struct interface_record {
 	struct mac mac;
 	struct uuid interface_id;
 	struct in_addr address;
-	char hostname[HOSTNAME_SIZE]; /* empty: none */
+	char hostname[HOSTNAME_SIZE];  /* declared; empty: none */
+	char told_name[HOSTNAME_SIZE]; /* by DHCP, where none was declared; empty: none yet */
 	uint32_t queues;
 };
 
@@ -72,7 +74,7 @@ int records_save_network(
 	struct records *records, const char *network, const struct network_record *record);
 int records_load_network(
 	struct records *records, const char *network, struct network_record *ret_record);
-/* Its hosts file goes with it. Not being there is no error. */
+/* Its files for dnsmasq go with it. Not being there is no error. */
 int records_remove_network(struct records *records, const char *network);
 
 int records_save_interface(
@@ -82,8 +84,9 @@ int records_load_interface(
 /* Not being there is no error. */
 int records_remove_interface(struct records *records, uint32_t number);
 
-/* dnsmasq's hosts file; text is the whole of it. */
+/* dnsmasq's files of reservations and of names; text is the whole of one. */
 int records_save_hosts(struct records *records, const char *network, const char *text);
+int records_save_names(struct records *records, const char *network, const char *text);
 
 /* Removes the records for which keep answers false, and unfinished writes. Returns how many
  * records were removed, or negative errno. */

@@ -102,6 +102,8 @@ static void add_dns(struct command *command, int *error, const struct bridge_fac
 	add(command, error, "--rev-server=%s", subnet);
 	if (facts->has_ipv6)
 		add(command, error, "--rev-server=%s/64", prefix);
+	add(command, error, "--addn-hosts=%s/networks/%s.names", options->runtime_dir,
+		facts->network);
 	if (facts->mode == NETWORK_MODE_HOST)
 		add(command, error, "--no-resolv");
 }
@@ -166,6 +168,8 @@ static void add_router_advertisement(struct command *command, int *error,
 
 	prefix_text(facts, prefix);
 	add(command, error, "--dhcp-range=%s,ra-stateless,ra-names,64", prefix);
+	/* A line for each would wake its reader for nothing. */
+	add(command, error, "--quiet-ra");
 	add(command, error, "--ra-param=%s,mtu:%u,%u,%u", facts->name, facts->mtu,
 		ADVERTISEMENT_INTERVAL_S,
 		facts->mode == NETWORK_MODE_HOST ? 0 : ADVERTISEMENT_LIFETIME_S);

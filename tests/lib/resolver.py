@@ -70,9 +70,9 @@ def resolve_address(namespace: Namespace, server: str, address: str) -> list[str
     return resolve(namespace, server, ipaddress.ip_address(address).reverse_pointer, "PTR")
 
 
-def knows(namespace: Namespace, server: str, name: str, kind: str = "A") -> list[str]:
+def knows(namespace: Namespace, server: str, name: str, kind: str = "A", timeout_s: float = 3) -> list[str]:
     """As resolve(), but a name that does not exist has no values."""
     try:
-        return resolve(namespace, server, name, kind)
+        return resolve(namespace, server, name, kind, timeout_s)
     except NoSuchName:
         return []

@@ -323,25 +323,6 @@ def test_hostname_is_a_name_and_no_word_of_dnsmasq(make_broker, lab, hostname):
         os.close(taps[0])
 
 
-def test_hostname_goes_to_the_next_of_its_name(make_broker, lab):
-    broker = make_broker()
-    with broker.connect(MEMBER) as peer:
-        first, taps = create(peer, mac="52:54:00:00:00:01", hostname="web")
-        second, others = create(peer, mac="52:54:00:00:00:02", hostname="web")
-        taps += others
-        for reply, tap in ((first, taps[0]), (second, taps[1])):
-            assert dhcp_address(tap, reply["mac"]) == reply["address"]
-        gateway = first["network"]["gateway"]
-        assert dns_addresses(lab, gateway, "web.shared.vmnet") == [first["address"]]
-        os.close(taps[0])
-        wait_for(
-            lambda: dns_addresses(lab, gateway, "web.shared.vmnet") == [second["address"]],
-            3,
-            "the name is the other VM's",
-        )
-        os.close(taps[1])
-
-
 def test_mac_follows_what_is_known(make_broker):
     broker = make_broker()
     with broker.connect(MEMBER) as peer:

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from lib.broker import MEMBER
+from lib.broker import MEMBER, VarlinkError
 from lib.household import (
     DOCKER,
     FIREWALLS,
@@ -20,12 +20,13 @@ from lib.household import (
     VPN_TAKES_OVER,
     add_vpn,
     apply_firewall,
+    dns_answer,
     resident,
     rules_of_ours,
     wait_rules,
     works,
 )
-from lib.lab import UPLINK, UPLINK_ADDRESS, wait_for
+from lib.lab import UPLINK, UPLINK_ADDRESS, WORLD_ADDRESS, wait_for
 
 IDLE_S = 1
 
@@ -273,3 +274,82 @@ def test_host_without_a_network_gets_one_later(world, make_broker, bin_dir):
         assert vm.broken() == ["out"]
         world.host.ip("route", "add", "default", "via", "198.51.100.1")
         wait_for(lambda: not vm.broken(), 2, "the way out")
+
+
+# Names
+
+
+def start_second_dns(host, address):
+    """A dnsmasq of somebody else: on every address of the host without one."""
+    arguments = [f"--listen-address={address}", "--bind-interfaces"] if address else []
+    process = host.popen(["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file=", "--user=root", *arguments])
+    wait_for(lambda: works(lambda: dns_answer(host, address or "127.0.0.1", "localhost")), 5, "a second DNS server")
+    return process
+
+
+def test_second_dns_server_on_every_address_is_named(world, make_broker, bin_dir):
+    broker = make_broker(networks={"silent": {"mode": "shared", "dns": False}})
+    process = start_second_dns(world.host, None)
+    with broker.connect(MEMBER) as peer, pytest.raises(VarlinkError) as caught:
+        peer.call("AcquireNetwork", network="shared")
+    reason = caught.value.parameters["reason"]
+    assert f"port 53 of every address is taken by dnsmasq (process {process.pid})" in reason
+    assert "bind-interfaces" in reason and '"dns": false' in reason
+    # Both mends work.
+    with resident(broker, bin_dir, "silent") as vm:
+        assert vm.broken() == ["dns"]
+    process.kill()
+    process.wait(5)
+    process = start_second_dns(world.host, "127.0.0.1")
+    with resident(broker, bin_dir) as vm:
+        assert not vm.broken()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.53", UPLINK_ADDRESS])
+def test_second_dns_server_on_an_address_of_its_own(world, make_broker, bin_dir, address):
+    """systemd-resolved's stub, or a server for the LAN."""
+    world.host.ip("address", "add", "127.0.0.53/8", "dev", "lo")
+    start_second_dns(world.host, address)
+    broker = make_broker()
+    with resident(broker, bin_dir) as vm:
+        assert not vm.broken()
+
+
+# Where a resolver's address stands, by the time it is known; each replaces the file at one blow.
+RESOLVERS_APPEAR = {
+    "file": "echo nameserver {server} >/etc/new; mv /etc/new /etc/resolv.conf",
+    "behind a link": "echo nameserver {server} >/run/net/new; mv /run/net/new /run/net/resolv.conf",
+}
+RESOLVERS_MISSING = {
+    "file": "rm -f /etc/resolv.conf",
+    "behind a link": "mkdir /run/net; ln -sf /run/net/resolv.conf /etc/resolv.conf",
+}
+
+
+@pytest.mark.parametrize("way", RESOLVERS_APPEAR)
+def test_resolvers_that_appear_later(world, make_broker, bin_dir, way):
+    """Offline at the start; then resolvers are known, and the VM's next question is answered."""
+    world.internet.popen(
+        ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file=", "--user=root", "--no-resolv", "--no-hosts"]
+        + [f"--listen-address={WORLD_ADDRESS}", "--bind-interfaces", "--address=/example.org/203.0.113.9"]
+    )
+    wait_for(lambda: works(lambda: dns_answer(world.internet, WORLD_ADDRESS, "example.org")), 5, "the world's DNS")
+    broker = make_broker(start=False)
+    script = (
+        "mount -t tmpfs tmpfs /mnt; mkdir /mnt/upper /mnt/work; "
+        "mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc;"
+        f"mount -t tmpfs -o mode=755 tmpfs /run; {RESOLVERS_MISSING[way]}; exec \"$@\""
+    )
+    broker.command = ["unshare", "-m", "sh", "-ec", script, "sh", *broker.command]
+    broker.start()
+    with resident(broker, bin_dir) as vm:
+        assert not vm.broken(), "the network's own names are known offline"
+
+        def resolve():
+            with contextlib.suppress(OSError):
+                return dns_answer(vm.namespace, vm.gateway, "example.org", 1) == ["203.0.113.9"]
+
+        assert not resolve()
+        appear = RESOLVERS_APPEAR[way].format(server=WORLD_ADDRESS)
+        world.host.run(["nsenter", f"--mount=/proc/{broker.priv_pid}/ns/mnt", "sh", "-ec", appear])
+        wait_for(resolve, 5, "an answer of the new resolver")

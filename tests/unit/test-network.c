@@ -672,6 +672,8 @@ static void an_interface_keeps_mac_and_address(void **state)
 	assert_memory_equal(&again.mac, &other.mac, sizeof(again.mac));
 	assert_memory_equal(&again.interface_id, &other.interface_id, sizeof(again.interface_id));
 	assert_int_equal(again.address.s_addr, other.address.s_addr);
+	platform_fake_close_interface(
+		fixture->platform, fixture->platform->interfaces[0].link.number);
 	/* The same name of another user is another VM. */
 	again = attach_as(fixture, "shared", USER + 1, "db").interface->record;
 	assert_memory_not_equal(&again.mac, &other.mac, sizeof(again.mac));
@@ -804,29 +806,113 @@ static void hosts_are_written_for_dnsmasq(void **state)
 	struct fixture *fixture = *state;
 	struct network_hold *hold = acquire(fixture, "shared");
 	struct fake_network *network = platform_fake_network(fixture->platform, "shared");
-	char mac[MAC_TEXT_SIZE], expected[128], other[MAC_TEXT_SIZE];
+	char mac[MAC_TEXT_SIZE], expected[128];
 	struct interface *web = attach_as(fixture, "shared", USER, "web").interface;
-	struct interface *rival;
 
 	mac_to_text(web->record.mac, mac);
 	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web.shared.vmnet\n", mac);
 	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
+	assert_string_equal(
+		read_text("run/networks/shared.names"), "192.168.64.2 web.shared.vmnet web\n");
 	assert_int_equal(network->reloads, 1);
 	platform_fake_say_read(fixture->platform, "shared");
-	/* The name belongs to who had it first. */
-	rival = attach_as(fixture, "shared", USER + 1, "WEB").interface;
-	mac_to_text(rival->record.mac, other);
-	snprintf(expected, sizeof(expected), "%s,192.168.64.2,web.shared.vmnet\n%s,192.168.64.3\n",
-		mac, other);
-	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
-	assert_int_equal(network->reloads, 2);
-	platform_fake_say_read(fixture->platform, "shared");
-	/* And to the next when that one has gone. */
 	platform_fake_close_interface(fixture->platform, web->number);
-	snprintf(expected, sizeof(expected), "%s,192.168.64.2\n%s,192.168.64.3,WEB.shared.vmnet\n",
-		mac, other);
+	snprintf(expected, sizeof(expected), "%s,192.168.64.2\n", mac);
 	assert_string_equal(read_text("run/networks/shared.hosts"), expected);
-	assert_int_equal(network->reloads, 3);
+	assert_string_equal(read_text("run/networks/shared.names"), "");
+	assert_int_equal(network->reloads, 2);
+	network_release(hold);
+}
+
+static void a_name_is_one_vms(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct interface *web = attach_as(fixture, "shared", USER, "web").interface;
+	struct create_interface_call call = {.hostname = "WEB"};
+
+	refuse_to_attach(fixture, "shared", USER + 1, &call, BROKER_ERROR_CONFLICT,
+		"hostname \"WEB\" is in use on network \"shared\" by interface ");
+	snprintf(call.hostname, sizeof(call.hostname), "Gateway");
+	refuse_to_attach(fixture, "shared", USER, &call, BROKER_ERROR_INVALID_REQUEST,
+		"hostname \"Gateway\" can be no VM's");
+	platform_fake_close_interface(fixture->platform, web->number);
+	attach_as(fixture, "shared", USER + 1, "WEB");
+	network_release(hold);
+}
+
+/* A VM with this MAC has a lease; its hosts file's line, without the MAC. */
+static const char *lease(struct fixture *fixture, struct mac mac, const char *name)
+{
+	char mac_text[MAC_TEXT_SIZE];
+	char line[160];
+	const char *found;
+
+	mac_to_text(mac, mac_text);
+	snprintf(line, sizeof(line), "dnsmasq-dhcp: DHCPACK(vmbr01234567) 192.168.64.9 %s %s",
+		mac_text, name);
+	platform_fake_say_line(fixture->platform, "shared", line);
+	found = strstr(read_text("run/networks/shared.hosts"), mac_text);
+	assert_non_null(found);
+	return found + strlen(mac_text);
+}
+
+static bool begins_with(const char *text, const char *begin)
+{
+	return strncmp(text, begin, strlen(begin)) == 0;
+}
+
+static void a_name_told_by_dhcp_is_kept_unless_it_is_anothers(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct interface *declared = attach_as(fixture, "shared", USER, "web").interface;
+	struct interface *first = attach_as(fixture, "shared", USER, "").interface;
+	struct interface *second = attach_as(fixture, "shared", USER, "").interface;
+	struct create_interface_call call = {.hostname = "db"};
+	char own_name[64];
+
+	assert_true(begins_with(
+		lease(fixture, first->record.mac, "db"), ",192.168.64.3,db.shared.vmnet\n"));
+	/* A renewal, and a VM that says what it was told. */
+	lease(fixture, first->record.mac, "db");
+	lease(fixture, declared->record.mac, "web");
+	snprintf(own_name, sizeof(own_name), ",192.168.64.4,vm-%02x", second->record.mac.bytes[0]);
+	assert_true(begins_with(lease(fixture, second->record.mac, "DB"), own_name));
+	lease(fixture, second->record.mac, "web");
+	assert_true(begins_with(lease(fixture, second->record.mac, "free"), own_name));
+	refuse_to_attach(fixture, "shared", USER, &call, BROKER_ERROR_CONFLICT, "\"db\" is in use");
+	/* It is kept over a restart. */
+	network_release(hold);
+	close_registry(fixture);
+	open_registry(fixture);
+	assert_true(begins_with(lease(fixture, fixture->platform->interfaces[1].port.mac, "other"),
+		",192.168.64.3,db.shared.vmnet\n"));
+}
+
+static void lines_that_are_no_lease_name_nobody(void **state)
+{
+	static const char *const lines[] = {
+		"dnsmasq-dhcp: DHCPACK(vmbr0) 192.168.64.2 02:00:00:00:00:01 -bad",
+		"dnsmasq-dhcp: DHCPACK(vmbr0) 192.168.64.2 02:00:00:00:00:01 ",
+		"dnsmasq-dhcp: DHCPOFFER(vmbr0) 192.168.64.2 02:00:00:00:00:01 web",
+		"dnsmasq-dhcp: x DHCPACK(vmbr0) 192.168.64.2 02:00:00:00:00:01 web",
+		"dnsmasq-dhcp: DHCPACK(vmbr0) 192.168.64.2 02:00:00:00:00:02 web",
+	};
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	struct create_interface_call call = {.has_mac = true, .mac = {{2, 0, 0, 0, 0, 1}}};
+	struct interface_fds fds;
+	struct interface *interface;
+	struct failure failure;
+
+	assert_int_equal(interface_create(registry_find(&fixture->registry, "shared"), &call, USER,
+				 &interface, &fds, &failure),
+		0);
+	close(fds.fds[0]);
+	for (size_t i = 0; i < array_length(lines); i++)
+		platform_fake_say_line(fixture->platform, "shared", lines[i]);
+	assert_string_equal(read_text("run/networks/shared.names"), "");
 	network_release(hold);
 }
 
@@ -1230,6 +1316,9 @@ int main(void)
 		REGISTRY_TEST(an_address_is_recorded_before_it_is_used),
 		REGISTRY_TEST(a_number_in_use_is_passed_over),
 		REGISTRY_TEST(hosts_are_written_for_dnsmasq),
+		REGISTRY_TEST(a_name_is_one_vms),
+		REGISTRY_TEST(a_name_told_by_dhcp_is_kept_unless_it_is_anothers),
+		REGISTRY_TEST(lines_that_are_no_lease_name_nobody),
 		REGISTRY_TEST(hosts_wait_for_a_dnsmasq_that_starts),
 		REGISTRY_TEST(who_waits_for_hosts_waits_for_the_reading_behind_his_line),
 		REGISTRY_TEST(nobody_waits_for_hosts_for_ever),
