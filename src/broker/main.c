@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "base/text.h"
+#include "broker/check-config.h"
 #include "broker/front.h"
 #include "broker/setup.h"
 #include "priv/priv.h"
@@ -22,9 +23,10 @@
 #define FRONT_ARGUMENTS    10
 
 enum role {
-	ROLE_WHOLE,      /* priv, which starts the front */
-	ROLE_FRONT,      /* started by priv */
-	ROLE_FRONT_UNIT, /* a service of its own; priv is another */
+	ROLE_WHOLE,        /* priv, which starts the front */
+	ROLE_CHECK_CONFIG, /* serves nobody */
+	ROLE_FRONT,        /* started by priv */
+	ROLE_FRONT_UNIT,   /* a service of its own; priv is another */
 	ROLE_PRIV_UNIT,
 	ROLE_COUNT,
 };
@@ -102,6 +104,12 @@ static int parse_rootless(void *context, const char *argument, char *error)
 	return -EOPNOTSUPP;
 }
 
+static int parse_check_config(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->role = ROLE_CHECK_CONFIG;
+	return 0;
+}
+
 static int parse_verbose(void *context, const char *argument, char *error)
 {
 	((struct arguments *)context)->verbose = true;
@@ -148,6 +156,7 @@ static int parse_instance(void *context, const char *argument, char *error)
 
 static const struct option_entry option_table[] = {
 	{"config", 0, "DIR", "where networks.json is (/etc/vmnet-broker)", parse_config},
+	{"check-config", 0, NULL, "print every mistake in it, serve nobody", parse_check_config},
 	{"runtime-dir", 0, "DIR", "socket and records (/run/vmnet-broker)", parse_runtime_dir},
 	{"state-dir", 0, "DIR", "what outlives networks (/var/lib/vmnet-broker)", parse_state_dir},
 	{"group", 0, "NAME", "who may connect (vmnet, else root only)", parse_group},
@@ -302,7 +311,7 @@ static int run_priv(const struct arguments *arguments)
 }
 
 /* A default that is not there is an empty configuration; one that was named is a mistake. */
-static int check_config(const struct arguments *arguments)
+static int check_config_directory(const struct arguments *arguments)
 {
 	struct stat status;
 
@@ -314,8 +323,18 @@ static int check_config(const struct arguments *arguments)
 	return -ENOENT;
 }
 
+static int run_check_config(const struct arguments *arguments)
+{
+	int result = check_config(arguments->config_directory);
+
+	if (result < 0)
+		log_error("main", "the configuration could not be checked: %s", strerror(-result));
+	return result == 0 ? 0 : -EINVAL;
+}
+
 static int (*const run_role[])(const struct arguments *arguments) = {
 	[ROLE_WHOLE] = run_priv,
+	[ROLE_CHECK_CONFIG] = run_check_config,
 	[ROLE_FRONT] = run_front,
 	[ROLE_FRONT_UNIT] = run_front_unit,
 	[ROLE_PRIV_UNIT] = run_priv,
@@ -365,7 +384,7 @@ int main(int argc, char **argv)
 			argv[first]);
 		return 1;
 	}
-	if (arguments.role == ROLE_WHOLE && check_config(&arguments) < 0)
+	if (arguments.role <= ROLE_CHECK_CONFIG && check_config_directory(&arguments) < 0)
 		return 1;
 	log_set_verbose(arguments.verbose);
 	fill_defaults(&arguments);
