@@ -1,4 +1,5 @@
 /* The keys of a network: what each may be. */
+#include "broker/config-forwards.h"
 #include "broker/config-parse.h"
 
 #include "base/cleanup.h"
@@ -207,6 +208,16 @@ static void parse_allow(struct config_parse *parse, json_t *value)
 	config_parse_allow(parse->network, value);
 }
 
+static void parse_forwards(struct config_parse *parse, json_t *value)
+{
+	struct config_network *network = parse->network;
+	struct config_forwards_mistake mistake;
+
+	if (config_forwards_parse(value, &network->forwards, &network->forwards_count, &mistake) <
+		0)
+		config_add_error(network, mistake.key, "%s", mistake.text);
+}
+
 static void parse_quotas(struct config_parse *parse, json_t *value)
 {
 	config_parse_quotas(parse->network, value);
@@ -243,6 +254,7 @@ static const struct network_key {
 	{"allow", parse_allow},
 	{"quotas", parse_quotas},
 	{"pinned", FLAG(pinned)},
+	{"forwards", parse_forwards, .meaningless_modes = NOT_BRIDGED},
 };
 static_assert(array_length(network_keys) <= 64, "struct config_parse has a bit for each");
 

@@ -37,6 +37,7 @@ void config_init(struct config *config)
 static void free_network(struct config_network *network)
 {
 	free(network->reservations);
+	free(network->forwards);
 	free(network->access.users.entries);
 	free(network->access.groups.entries);
 	for (size_t i = 0; i < network->further_errors_count; i++)

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "broker/settings.h"
+#include "wire/forward-spec.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -71,6 +72,8 @@ struct config_network {
 	bool pinned;                             /* kept without users */
 	struct config_reservation *reservations; /* owned */
 	size_t reservations_count;
+	struct forward_spec *forwards; /* owned */
+	size_t forwards_count;
 	struct config_access access;
 	struct config_quotas quotas;
 	char error[CONFIG_ERROR_SIZE]; /* why it is out of service; empty when it is not */

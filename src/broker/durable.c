@@ -1,5 +1,6 @@
 #include "broker/durable.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -141,4 +142,52 @@ int durable_remove(int directory, const char *name)
 int durable_drop(int directory, const char *name)
 {
 	return unlinkat(directory, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int durable_open_below(const char *parent, const char *name, int *ret_fd)
+{
+	cleanup_fd int parent_fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = -1;
+
+	if (parent_fd < 0)
+		return -errno;
+	if (mkdirat(parent_fd, name, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+bool durable_split_name(const char *file, const char *suffix, char *stem, size_t size)
+{
+	size_t length = strlen(file), suffix_length = strlen(suffix);
+
+	if (length <= suffix_length || length - suffix_length >= size ||
+		strcmp(file + length - suffix_length, suffix) != 0)
+		return false;
+	memcpy(stem, file, length - suffix_length);
+	stem[length - suffix_length] = '\0';
+	return true;
+}
+
+int durable_visit(int directory, int (*visit)(void *context, const char *file), void *context)
+{
+	/* A descriptor of its own: readdir() moves the position of the one it is given. */
+	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	int result = stream ? 0 : -errno;
+
+	if (!stream) {
+		fd_close(fd);
+		return result;
+	}
+	for (struct dirent *entry; result >= 0 && (entry = readdir(stream));) {
+		int removed = visit(context, entry->d_name);
+
+		result = removed < 0 ? removed : result + removed;
+	}
+	closedir(stream);
+	return result;
 }

@@ -5,6 +5,7 @@
 
 #include "wire/varlink.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define DURABLE_NAME_SIZE 128
@@ -45,3 +46,14 @@ int durable_remove(int directory, const char *name);
 
 /* The same without fsync: after a power cut it may be there again. */
 int durable_drop(int directory, const char *name);
+
+/* Opens the directory name in the directory parent, and makes it first if need be, for its owner
+ * alone. Negative errno. */
+int durable_open_below(const char *parent, const char *name, int *ret_fd);
+
+/* Splits "STEM.SUFFIX"; false when the suffix is another, or stem (size bytes) has no room. */
+bool durable_split_name(const char *file, const char *suffix, char *stem, size_t size);
+
+/* Calls visit for every file of the directory until one fails. Returns the sum of what it returned,
+ * or negative errno. */
+int durable_visit(int directory, int (*visit)(void *context, const char *file), void *context);

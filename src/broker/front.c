@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "broker/config-watch.h"
+#include "broker/forward.h"
+#include "broker/name-service.h"
 #include "broker/network-config.h"
 #include "broker/platform-linux.h"
 #include "broker/server.h"
@@ -22,6 +24,7 @@ struct front {
 	struct config *config;
 	struct platform *platform;
 	struct records *records;
+	struct forward_records *forward_records; /* until open_forwards() */
 	struct registry registry;
 	struct server *server;
 	struct name_service *names;
@@ -100,6 +103,7 @@ static const char *const system_calls[] = {
 	"lseek",
 	"close",
 	"fcntl",
+	"memfd_create",
 	"dup",
 	"open",
 	"openat",
@@ -151,6 +155,9 @@ static int open_records(struct front *front, const struct front_options *options
 	int error =
 		records_open(options->state_directory, options->runtime_directory, &front->records);
 
+	if (!error)
+		error = forward_records_open(options->state_directory, options->runtime_directory,
+			&front->forward_records);
 	if (error)
 		log_error("main",
 			"records in %s and %s could not be opened: %s; the broker's user needs to "
@@ -285,6 +292,19 @@ static int open_registry(struct front *front, const struct front_options *option
 	return error;
 }
 
+/* Behind the adoption, so that the rules in the kernel stay until all their VMs are known. */
+static int open_forwards(struct front *front)
+{
+	int error = forwards_new(
+		&front->registry, take_ptr(front->forward_records), &front->registry.forwards);
+
+	if (error)
+		log_error("main", "the forwards could not be read back: %s", strerror(-error));
+	else
+		forwards_configure(front->registry.forwards);
+	return error;
+}
+
 static int open_server(struct front *front, const struct front_options *options)
 {
 	struct server_options server_options = {
@@ -303,9 +323,14 @@ static int open_server(struct front *front, const struct front_options *options)
 
 static void close_front(struct front *front)
 {
+	struct forwards *forwards = front->registry.forwards;
+
+	forwards_freeze(forwards);
 	server_free(front->server);
 	if (front->registry.platform)
 		registry_done(&front->registry);
+	forwards_free(forwards);
+	forward_records_close(front->forward_records);
 	records_close(front->records);
 	platform_close(front->platform);
 	config_watch_free(front->config_watch);
@@ -328,6 +353,8 @@ static int run(struct front *front, const struct front_options *options)
 		error = enter_sandbox();
 	if (!error)
 		error = open_registry(front, options);
+	if (!error)
+		error = open_forwards(front);
 	if (!error)
 		error = open_server(front, options);
 	if (error)

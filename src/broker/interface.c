@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "broker/configured-reservations.h"
+#include "broker/forward.h"
 #include "broker/mac.h"
 #include "broker/policy.h"
 #include "broker/quotas.h"
@@ -294,6 +295,7 @@ int interface_create(struct network *network, const struct create_interface_call
 	link_interface(network, take_ptr(interface));
 	report_creation(*ret_interface);
 	update_hosts(network);
+	forwards_update(network->registry->forwards, NULL);
 	return 0;
 }
 
@@ -377,6 +379,7 @@ void interface_release(struct registry *registry, uint32_t number)
 			strerror(-error));
 	if (network->state != NETWORK_ABSENT)
 		pass_on(network, &gone);
+	forwards_update(registry->forwards, NULL);
 	network_settle(network);
 }
 

@@ -4,6 +4,7 @@
 #include "base/linger.h"
 #include "base/log.h"
 #include "broker/access.h"
+#include "broker/forward-methods.h"
 #include "broker/interface.h"
 #include "broker/listing.h"
 #include "broker/network-adhoc.h"
@@ -67,6 +68,7 @@ void session_free(struct session *session)
 {
 	if (!session)
 		return;
+	forwards_drop_holder(session->registry->forwards, session);
 	for (size_t i = 0; i < session->held_count; i++)
 		network_release(session->held[i]);
 	network_release(session->awaited);
@@ -379,6 +381,24 @@ static void handle_list_interfaces(
 			NULL, 0);
 }
 
+static void handle_forward(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	forward_handle_add(session->peer, session->registry->forwards, session, call);
+}
+
+static void handle_list_forwards(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	forward_handle_list(session->peer, session->registry->forwards, call);
+}
+
+static void handle_remove_forward(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	forward_handle_remove(session->peer, session->registry->forwards, call);
+}
+
 static void handle_get_info(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
@@ -416,8 +436,11 @@ static const struct method {
 	{BROKER_INTERFACE ".AcquireNetwork", handle_acquire},
 	{BROKER_INTERFACE ".CreateInterface", handle_create},
 	{BROKER_INTERFACE ".EnlargeSocketBuffers", handle_enlarge},
+	{BROKER_INTERFACE ".Forward", handle_forward},
+	{BROKER_INTERFACE ".ListForwards", handle_list_forwards},
 	{BROKER_INTERFACE ".ListInterfaces", handle_list_interfaces},
 	{BROKER_INTERFACE ".ListNetworks", handle_list},
+	{BROKER_INTERFACE ".RemoveForward", handle_remove_forward},
 	{VARLINK_SERVICE ".GetInfo", handle_get_info},
 	{VARLINK_SERVICE ".GetInterfaceDescription", handle_get_description},
 };

@@ -28,8 +28,10 @@
 struct nat_watch {
 	struct platform *platform;
 	char table[NAT_TABLE_SIZE];
+	char forwards_table[FORWARDS_TABLE_SIZE];
 	char accept_tag[32]; /* what the comment of each of our rules in chains of others has */
 	bool damaged;
+	bool forwards_damaged;
 	bool firewall_changed;
 	bool routes_changed;
 	bool uses_changed;
@@ -54,10 +56,11 @@ static void handle_timer(void *context)
 	struct platform *platform = watch->platform;
 	bool uses_changed = watch->uses_changed;
 	bool damaged = watch->damaged, firewall_changed = watch->firewall_changed,
-	     routes_changed = watch->routes_changed;
+	     routes_changed = watch->routes_changed, forwards_damaged = watch->forwards_damaged;
 
 	watch->armed = false;
 	watch->damaged = false;
+	watch->forwards_damaged = false;
 	watch->firewall_changed = false;
 	watch->routes_changed = false;
 	watch->uses_changed = false;
@@ -67,13 +70,17 @@ static void handle_timer(void *context)
 		platform->events->nat_stale(platform->context, "the host's firewall changed");
 	else if (routes_changed)
 		platform->events->nat_stale(platform->context, "the default route changed");
+	/* They may use another way out, too. */
+	if (forwards_damaged || routes_changed)
+		platform->events->forwards_stale(platform->context,
+			forwards_damaged ? "somebody removed them" : "the default route changed");
 	if (uses_changed)
 		platform->events->uses_changed(platform->context);
 }
 
-static void take_damage(struct nat_watch *watch)
+static void take_damage(struct nat_watch *watch, bool *damaged)
 {
-	watch->damaged = true;
+	*damaged = true;
 	arm(watch);
 }
 
@@ -100,9 +107,27 @@ static void take_foreign_message(
 		arm(watch);
 }
 
+/* In one of our own tables. */
+static void take_own_message(struct nat_watch *watch, uint16_t type, bool *damaged)
+{
+	switch (NFNL_MSG_TYPE(type)) {
+	case NFT_MSG_NEWTABLE:
+		*damaged = false;
+		break;
+	case NFT_MSG_DELTABLE:
+	case NFT_MSG_DELCHAIN:
+	case NFT_MSG_DELRULE:
+	case NFT_MSG_DELSET:
+	case NFT_MSG_DELSETELEM:
+		take_damage(watch, damaged);
+		break;
+	}
+}
+
 static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
 {
 	struct nlattr *attributes[NFTA_CHAIN_MAX + 1];
+	const char *table;
 
 	if (NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_NFTABLES ||
 		nlmsg_parse(message, sizeof(struct nfgenmsg), attributes, NFTA_CHAIN_MAX, NULL) <
@@ -113,20 +138,13 @@ static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
 	/* What passes between VMs is not on its way to the world. */
 	if (((const struct nfgenmsg *)nlmsg_data(message))->nfgen_family == NFPROTO_BRIDGE)
 		return;
-	if (strcmp(nla_get_string(attributes[NFTA_TABLE_NAME]), watch->table) != 0) {
+	table = nla_get_string(attributes[NFTA_TABLE_NAME]);
+	if (strcmp(table, watch->table) == 0)
+		take_own_message(watch, message->nlmsg_type, &watch->damaged);
+	else if (strcmp(table, watch->forwards_table) == 0)
+		take_own_message(watch, message->nlmsg_type, &watch->forwards_damaged);
+	else
 		take_foreign_message(watch, message, attributes);
-		return;
-	}
-	switch (NFNL_MSG_TYPE(message->nlmsg_type)) {
-	case NFT_MSG_NEWTABLE:
-		watch->damaged = false;
-		break;
-	case NFT_MSG_DELTABLE:
-	case NFT_MSG_DELCHAIN:
-	case NFT_MSG_DELRULE:
-		take_damage(watch);
-		break;
-	}
 }
 
 static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *userdata)
@@ -136,8 +154,10 @@ static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *us
 	ssize_t size = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
 
 	/* Something was said and lost. */
-	if (size < 0 && errno == ENOBUFS)
-		take_damage(watch);
+	if (size < 0 && errno == ENOBUFS) {
+		take_damage(watch, &watch->damaged);
+		take_damage(watch, &watch->forwards_damaged);
+	}
 	if (size < 0)
 		return 0;
 	for (struct nlmsghdr *message = (struct nlmsghdr *)(void *)buffer;
@@ -249,6 +269,7 @@ int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch)
 	watch->platform = platform;
 	watch->nft = -1;
 	nat_table_name(platform->instance, watch->table);
+	forwards_table_name(platform->instance, watch->forwards_table);
 	snprintf(watch->accept_tag, sizeof(watch->accept_tag), "vmnet/1/%08x ", platform->instance);
 	error = platform_timer_new(platform, handle_timer, watch, &watch->timer);
 	if (!error)

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "broker/configured-reservations.h"
+#include "broker/forward.h"
 #include "broker/network-adhoc.h"
 #include "broker/network-start.h"
 
@@ -99,6 +100,7 @@ struct config *registry_set_config(struct registry *registry, struct config *con
 		apply(network);
 	registry_forget_soon(registry);
 	registry_start_pinned(registry);
+	forwards_configure(registry->forwards);
 	if (registry->changed)
 		registry->changed(registry->context);
 	return old;

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "broker/configured-reservations.h"
+#include "broker/forward.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
 #include "broker/network-config.h"
@@ -49,6 +50,7 @@ void network_enter(struct network *network, enum network_state state)
 
 static void tell_change(struct registry *registry)
 {
+	forwards_update(registry->forwards, NULL);
 	if (registry->changed)
 		registry->changed(registry->context);
 }
@@ -333,6 +335,11 @@ static void handle_uses_changed(void *context)
 	registry_check_overlaps(context);
 }
 
+static void handle_forwards_stale(void *context, const char *reason)
+{
+	forwards_repair(((struct registry *)context)->forwards, reason);
+}
+
 static void handle_interface_tampered(void *context, uint32_t number, const char *tampering)
 {
 	interface_revoke(context, number, tampering);
@@ -374,6 +381,9 @@ static void handle_network_gone(void *context, const char *name)
 	dhcp_stop(&network->dhcp);
 	network_start_undo(network);
 	network_enter(network, NETWORK_ABSENT);
+	/* A new bridge needs the switches of the old one, even where the rules would be the same.
+	 */
+	forwards_update(registry->forwards, NULL);
 	start_again(network);
 	tell_change(registry);
 }
@@ -402,6 +412,7 @@ static const struct platform_events platform_events = {
 	.nat_stale = handle_nat_stale,
 	.uses_changed = handle_uses_changed,
 	.firewalld_refused = handle_firewalld_refused,
+	.forwards_stale = handle_forwards_stale,
 	.dhcp_line = handle_dhcp_line,
 	.dhcp_ended = handle_dhcp_ended,
 };
@@ -539,7 +550,8 @@ int registry_adopt(struct registry *registry)
 }
 
 /* Says what there is instead, and which file may have meant to say more. */
-static int fail_unknown(const struct registry *registry, const char *name, struct failure *failure)
+int registry_fail_unknown(
+	const struct registry *registry, const char *name, struct failure *failure)
 {
 	char names[256] = "";
 	size_t used = 0;
@@ -568,7 +580,7 @@ static int find_for_use(struct registry *registry, const char *name, uid_t uid,
 	if (!network) {
 		int error = network_find_adhoc(registry, name, uid, ret_network, failure);
 
-		return error == -ENOENT ? fail_unknown(registry, name, failure) : error;
+		return error == -ENOENT ? registry_fail_unknown(registry, name, failure) : error;
 	}
 	if (network->state == NETWORK_ABSENT && network->config && *network->config->error)
 		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,

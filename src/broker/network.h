@@ -18,6 +18,7 @@
 
 struct network;
 struct interface;
+struct forwards;
 
 enum network_state {
 	/* No bridge. Leaves by network_acquire() and by adoption. */
@@ -58,6 +59,7 @@ struct registry {
 	void (*changed)(void *context);
 	void *context;
 	bool lacks_ipv6;                     /* the host does, which was logged */
+	struct forwards *forwards;           /* the caller's; may be NULL */
 	struct network *networks;            /* sorted by name */
 	struct platform_timer *forget_timer; /* until entries that nothing keeps are forgotten */
 	struct platform_timer *pin_timer;    /* until pinned networks are tried again */
@@ -121,6 +123,10 @@ struct network *registry_find_entry(const struct registry *registry, const char 
 
 /* The network with that name, configured or running; NULL when there is none. */
 struct network *registry_find(const struct registry *registry, const char *name);
+
+/* Says which networks there are instead of name. -ECANCELED. */
+int registry_fail_unknown(
+	const struct registry *registry, const char *name, struct failure *failure);
 
 /* Applies the NAT rules again, if there is a network. */
 void registry_apply_nat(struct registry *registry, const char *reason);

@@ -176,6 +176,33 @@ int platform_apply_guard(struct platform *platform, char *detail)
 	return fail_with(platform->guard_error, detail);
 }
 
+int platform_apply_forwards(struct platform *platform, const struct platform_forward *forwards,
+	size_t count, bool ends_flows, char *detail)
+{
+	if (platform->forwards_error)
+		return platform->forwards_error;
+	platform->forwards_count = count;
+	for (size_t i = 0; i < count && i < FAKE_LINKS_MAX; i++)
+		platform->forwards[i] = forwards[i];
+	platform->forwards_ended_flows = ends_flows;
+	platform->forwards_applied++;
+	return (int)count;
+}
+
+int platform_find_listener(struct platform *platform, uint8_t protocol,
+	const struct endpoint *endpoint, struct platform_listener *ret_listener)
+{
+	*ret_listener = (struct platform_listener){
+		.endpoint = {.is_ipv6 = endpoint->is_ipv6, .port = endpoint->port},
+	};
+	return platform->listener_port == endpoint->port ? 1 : 0;
+}
+
+uint32_t platform_first_unprivileged_port(struct platform *platform)
+{
+	return 1024;
+}
+
 int platform_apply_nat(struct platform *platform, char *detail)
 {
 	platform->nat_applied++;

@@ -28,6 +28,13 @@ struct platform {
 	size_t interfaces_count;
 	struct subnet_uses uses; /* of the host; owned */
 	unsigned int nat_applied, guard_applied;
+	/* What platform_apply_forwards() was given last. */
+	struct platform_forward forwards[FAKE_LINKS_MAX];
+	size_t forwards_count;
+	unsigned int forwards_applied;
+	bool forwards_ended_flows;
+	int forwards_error;
+	uint16_t listener_port; /* a program of the host has it, on every address; 0: none */
 	bool dhcp_serves_at_once;
 	const char *port_holder; /* NULL: nobody */
 	int create_error, attach_error, vhost_error, dhcp_error, nat_error, guard_error,

@@ -54,6 +54,7 @@ static const struct platform_events no_events = {
 	.nat_stale = ignore_text,
 	.uses_changed = ignore_change,
 	.firewalld_refused = ignore_line,
+	.forwards_stale = ignore_text,
 	.dhcp_line = ignore_line,
 	.dhcp_ended = ignore_text,
 };

@@ -11,10 +11,12 @@
 
 #include "broker/subnet.h"
 #include "priv/names.h"
+#include "wire/forward-spec.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define PLATFORM_DETAIL_SIZE 160
 #define PLATFORM_QUEUES_MAX  8
@@ -61,6 +63,19 @@ struct platform_interface {
 	const char *tampering; /* what its holder did to it ("its address was changed"), or NULL */
 };
 
+/* One port of the host that leads to a VM. */
+struct platform_forward {
+	uint8_t protocol;       /* IPPROTO_TCP or IPPROTO_UDP */
+	struct endpoint listen; /* on the host */
+	struct endpoint target; /* the VM's address, of the same family */
+};
+
+/* A program of the host that takes packets at an endpoint. */
+struct platform_listener {
+	struct endpoint endpoint;
+	uid_t uid;
+};
+
 /* What happens without being asked for. */
 struct platform_events {
 	/* The holder of an interface did what only an attacker does: take it away. */
@@ -78,6 +93,8 @@ struct platform_events {
 	void (*uses_changed)(void *context);
 	/* firewalld does not let a bridge through, in its own words. */
 	void (*firewalld_refused)(void *context, const char *bridge, const char *reason);
+	/* The rules of forwards have gone. */
+	void (*forwards_stale)(void *context, const char *reason);
 	/* A line of the network's DHCP and DNS server. */
 	void (*dhcp_line)(void *context, const char *network, const char *line);
 	/* That server has ended. */
@@ -150,6 +167,22 @@ int platform_apply_nat(struct platform *platform, char *detail);
  * which servers run, not whose a socket is: with several of them it is one that might be it.
  */
 bool platform_find_port_holder(struct platform *platform, uint16_t port, char *text);
+
+/*
+ * Makes the forwards that the kernel has just these: at most one an endpoint that is listened on.
+ * ends_flows: UDP flows that would be led elsewhere, were they to begin now, end. Returns how many
+ * have a rule (one whose target is in none of our networks has none), or negative errno.
+ */
+int platform_apply_forwards(struct platform *platform, const struct platform_forward *forwards,
+	size_t count, bool ends_flows, char *detail);
+
+/* Looks for a program of the host that takes packets for endpoint, too. Returns 1 when there is
+ * one, 0 when none is known. */
+int platform_find_listener(struct platform *platform, uint8_t protocol,
+	const struct endpoint *endpoint, struct platform_listener *ret_listener);
+
+/* The first port that programs without privilege may listen on. */
+uint32_t platform_first_unprivileged_port(struct platform *platform);
 
 /* Starts the network's DHCP and DNS server. Returns 1 when it served already, 0 when it has just
  * been started and will say so in a line. */

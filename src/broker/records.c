@@ -4,7 +4,6 @@
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -18,22 +17,6 @@ struct records {
 	int runtime_networks;
 	int runtime_interfaces;
 };
-
-static int open_below(const char *parent, const char *name, int *ret_fd)
-{
-	cleanup_fd int parent_fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	cleanup_fd int fd = -1;
-
-	if (parent_fd < 0)
-		return -errno;
-	if (mkdirat(parent_fd, name, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
 
 void records_close(struct records *records)
 {
@@ -59,11 +42,13 @@ int records_open(
 	records->state = open(state_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	error = records->state < 0 ? -errno : 0;
 	if (!error)
-		error = open_below(state_directory, "networks", &records->state_networks);
+		error = durable_open_below(state_directory, "networks", &records->state_networks);
 	if (!error)
-		error = open_below(runtime_directory, "networks", &records->runtime_networks);
+		error = durable_open_below(
+			runtime_directory, "networks", &records->runtime_networks);
 	if (!error)
-		error = open_below(runtime_directory, "interfaces", &records->runtime_interfaces);
+		error = durable_open_below(
+			runtime_directory, "interfaces", &records->runtime_interfaces);
 	if (error)
 		return error;
 	*ret_records = take_ptr(records);
@@ -385,40 +370,6 @@ int records_save_names(struct records *records, const char *network, const char 
 		text, strlen(text), 0600);
 }
 
-/* Splits "NAME.SUFFIX"; false when the suffix is another. */
-static bool split_file_name(const char *file, const char *suffix, char *stem, size_t size)
-{
-	size_t length = strlen(file), suffix_length = strlen(suffix);
-
-	if (length <= suffix_length || length - suffix_length >= size ||
-		strcmp(file + length - suffix_length, suffix) != 0)
-		return false;
-	memcpy(stem, file, length - suffix_length);
-	stem[length - suffix_length] = '\0';
-	return true;
-}
-
-/* Calls visit for every file; it returns how many records it removed, or negative errno. */
-static int visit_files(int directory, int (*visit)(void *context, const char *file), void *context)
-{
-	/* A descriptor of its own: readdir() moves the position of the one it is given. */
-	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
-	int result = stream ? 0 : -errno;
-
-	if (!stream) {
-		fd_close(fd);
-		return result;
-	}
-	for (struct dirent *entry; result >= 0 && (entry = readdir(stream));) {
-		int removed = visit(context, entry->d_name);
-
-		result = removed < 0 ? removed : result + removed;
-	}
-	closedir(stream);
-	return result;
-}
-
 struct sweep {
 	struct records *records;
 	bool (*keep_network)(void *context, const char *network);
@@ -432,13 +383,13 @@ static int sweep_network_file(void *context, const char *file)
 	char stem[DURABLE_NAME_SIZE];
 	int error;
 
-	if (split_file_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
+	if (durable_split_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
 		return durable_drop(sweep->records->runtime_networks, file);
 	for (size_t i = 0; i < array_length(service_suffixes); i++)
-		if (split_file_name(file, service_suffixes[i], stem, sizeof(stem)) &&
+		if (durable_split_name(file, service_suffixes[i], stem, sizeof(stem)) &&
 			!sweep->keep_network(sweep->context, stem))
 			return durable_drop(sweep->records->runtime_networks, file);
-	if (!split_file_name(file, ".json", stem, sizeof(stem)) ||
+	if (!durable_split_name(file, ".json", stem, sizeof(stem)) ||
 		sweep->keep_network(sweep->context, stem))
 		return 0;
 	error = durable_drop(sweep->records->runtime_networks, file);
@@ -450,7 +401,7 @@ int records_sweep_networks(
 {
 	struct sweep sweep = {.records = records, .keep_network = keep, .context = context};
 
-	return visit_files(records->runtime_networks, sweep_network_file, &sweep);
+	return durable_visit(records->runtime_networks, sweep_network_file, &sweep);
 }
 
 static int sweep_interface_file(void *context, const char *file)
@@ -461,9 +412,9 @@ static int sweep_interface_file(void *context, const char *file)
 	uint32_t number;
 	int error;
 
-	if (split_file_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
+	if (durable_split_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
 		return durable_drop(sweep->records->runtime_interfaces, file);
-	if (!split_file_name(file, ".json", stem, sizeof(stem)))
+	if (!durable_split_name(file, ".json", stem, sizeof(stem)))
 		return 0;
 	number = (uint32_t)strtoul(stem, &end, 16);
 	if (strlen(stem) == INTERFACE_DIGITS && !*end &&
@@ -478,7 +429,7 @@ int records_sweep_interfaces(
 {
 	struct sweep sweep = {.records = records, .keep_interface = keep, .context = context};
 
-	return visit_files(records->runtime_interfaces, sweep_interface_file, &sweep);
+	return durable_visit(records->runtime_interfaces, sweep_interface_file, &sweep);
 }
 
 static int sweep_memory_file(void *context, const char *file)
@@ -487,7 +438,7 @@ static int sweep_memory_file(void *context, const char *file)
 	char stem[DURABLE_NAME_SIZE];
 	int error;
 
-	if (!split_file_name(file, ".json", stem, sizeof(stem)) ||
+	if (!durable_split_name(file, ".json", stem, sizeof(stem)) ||
 		sweep->keep_network(sweep->context, stem))
 		return 0;
 	error = records_remove_memory(sweep->records, stem);
@@ -499,5 +450,5 @@ int records_sweep_memories(
 {
 	struct sweep sweep = {.records = records, .keep_network = keep, .context = context};
 
-	return visit_files(records->state_networks, sweep_memory_file, &sweep);
+	return durable_visit(records->state_networks, sweep_memory_file, &sweep);
 }

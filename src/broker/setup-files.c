@@ -90,6 +90,8 @@ int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd,
 		result = make_private(fd, "networks", uid, gid);
 	if (!result)
 		result = make_private(fd, "interfaces", uid, gid);
+	if (!result)
+		result = make_private(fd, "forwards", uid, gid);
 	if (result)
 		return fail_directory(error, result, path);
 	*ret_fd = take_fd(&fd);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "broker/configured-reservations.h"
+#include "broker/forward.h"
 
 #include <string.h>
 
@@ -84,6 +85,7 @@ static void keep(struct interface *interface)
 	if (error)
 		log_warn(network->tag, "the name %s could not be kept: %s",
 			interface->record.told_name, strerror(-error));
+	forwards_update(network->registry->forwards, NULL);
 }
 
 void vm_names_take_told(struct network *network, struct mac mac, const char *name)

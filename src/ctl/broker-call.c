@@ -27,29 +27,41 @@ vmnet_broker_t *ctl_connect(const struct ctl *ctl)
 	return broker;
 }
 
-json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters)
+vmnet_broker_status_t ctl_try_call(
+	vmnet_broker_t *broker, const char *method, json_t *parameters, json_t **ret_answer)
 {
 	cleanup_ctl_json json_t *owned = parameters;
 	cleanup_free char *text = owned ? json_dumps(owned, JSON_COMPACT) : strdup("{}");
 	cleanup_free char *answer = NULL;
-	json_t *value = NULL;
-	vmnet_broker_status_t status;
+	vmnet_broker_status_t status = VMNET_BROKER_INTERNAL_ERROR;
+	json_t *value;
 
-	if (!text) {
-		log_error(CTL_TAG, "out of memory");
-		return NULL;
-	}
-	status = vmnet_broker_call(broker, method, text, &answer);
-	if (status != VMNET_BROKER_SUCCESS) {
-		const char *reason = vmnet_broker_reason(broker);
-
-		log_error(CTL_TAG, "%s", *reason ? reason : vmnet_broker_strerror(status));
-		return NULL;
-	}
+	if (text)
+		status = vmnet_broker_call(broker, method, text, &answer);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
 	value = json_loads(answer, 0, NULL);
 	if (!value)
-		log_error(CTL_TAG, "out of memory");
-	return value;
+		return VMNET_BROKER_INTERNAL_ERROR;
+	*ret_answer = value;
+	return status;
+}
+
+void ctl_report_failure(vmnet_broker_t *broker, vmnet_broker_status_t status)
+{
+	const char *reason = vmnet_broker_reason(broker);
+
+	log_error(CTL_TAG, "%s", *reason ? reason : vmnet_broker_strerror(status));
+}
+
+json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters)
+{
+	json_t *answer = NULL;
+	vmnet_broker_status_t status = ctl_try_call(broker, method, parameters, &answer);
+
+	if (status != VMNET_BROKER_SUCCESS)
+		ctl_report_failure(broker, status);
+	return answer;
 }
 
 int ctl_print_json(const json_t *value)

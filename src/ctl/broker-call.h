@@ -27,5 +27,14 @@ static inline void cleanup_ctl_broker(vmnet_broker_t **broker)
  */
 json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters);
 
+/*
+ * The same without a word: *ret_answer, the caller's, is written on success only.
+ * ctl_report_failure() says what failed, if it is called before anything else is done with the
+ * handle.
+ */
+vmnet_broker_status_t ctl_try_call(
+	vmnet_broker_t *broker, const char *method, json_t *parameters, json_t **ret_answer);
+void ctl_report_failure(vmnet_broker_t *broker, vmnet_broker_status_t status);
+
 /* Prints value as JSON, indented, on stdout. 0, or 1 when stdout takes no more: an exit status. */
 int ctl_print_json(const json_t *value);

@@ -76,11 +76,38 @@ static bool is_host_on(const struct bridge_facts *bridge, struct in_addr address
 	       address.s_addr != get_gateway(bridge).s_addr;
 }
 
+/* Neither the prefix itself nor the host's own address. */
+static bool is_ipv6_host_on(const struct bridge_facts *bridge, const uint8_t *address)
+{
+	struct in6_addr gateway = ipv6_prefix_gateway(bridge->ipv6_prefix);
+
+	return bridge->has_ipv6 && memcmp(address, bridge->ipv6_prefix, IPV6_PREFIX_SIZE) == 0 &&
+	       memcmp(address + IPV6_PREFIX_SIZE, every_address,
+		       sizeof(gateway) - IPV6_PREFIX_SIZE) != 0 &&
+	       memcmp(address, &gateway, sizeof(gateway)) != 0;
+}
+
+static bool leads_to(const struct verb_forward *forward, const struct bridge_facts *bridge)
+{
+	return forward->is_ipv6 ? is_ipv6_host_on(bridge, forward->target)
+				: is_host_on(bridge, get_ipv4(forward->target));
+}
+
+static bool listens_at_gateway(
+	const struct verb_forward *forward, const struct bridge_facts *bridge)
+{
+	struct in6_addr gateway = ipv6_prefix_gateway(bridge->ipv6_prefix);
+
+	if (forward->is_ipv6)
+		return bridge->has_ipv6 && memcmp(forward->listen, &gateway, sizeof(gateway)) == 0;
+	return get_ipv4(forward->listen).s_addr == get_gateway(bridge).s_addr;
+}
+
 const struct bridge_facts *forwards_find_bridge(const struct verb_forward *forward,
 	const struct bridge_facts *bridges, size_t bridges_count)
 {
 	for (size_t i = 0; i < bridges_count; i++)
-		if (!forward->is_ipv6 && is_host_on(&bridges[i], get_ipv4(forward->target)))
+		if (leads_to(forward, &bridges[i]))
 			return &bridges[i];
 	return NULL;
 }
@@ -101,8 +128,7 @@ bool forwards_takes_service(const struct verb_forward *forward, const struct bri
 	if (is_every_address(forward))
 		return true;
 	for (size_t i = 0; i < bridges_count; i++)
-		if (!forward->is_ipv6 &&
-			get_ipv4(forward->listen).s_addr == get_gateway(&bridges[i]).s_addr)
+		if (listens_at_gateway(forward, &bridges[i]))
 			return true;
 	return false;
 }
@@ -198,6 +224,8 @@ static const char destination_rules[] = "chain publish {\n"
 static void write_source_rules(FILE *out, const struct bridge_facts *bridge)
 {
 	char subnet[SUBNET_TEXT_SIZE];
+	char prefix_text[INET6_ADDRSTRLEN];
+	struct in6_addr prefix = {0};
 
 	if (bridge->mode != NETWORK_MODE_SHARED) {
 		fprintf(out, "oifname \"%s\" ct status dnat masquerade\n", bridge->name);
@@ -206,6 +234,12 @@ static void write_source_rules(FILE *out, const struct bridge_facts *bridge)
 	ipv4_subnet_to_text(bridge->subnet, subnet);
 	fprintf(out, "oifname \"%s\" ct status dnat ip saddr { 127.0.0.0/8, %s } masquerade\n",
 		bridge->name, subnet);
+	if (!bridge->has_ipv6)
+		return;
+	memcpy(&prefix, bridge->ipv6_prefix, IPV6_PREFIX_SIZE);
+	inet_ntop(AF_INET6, &prefix, prefix_text, sizeof(prefix_text));
+	fprintf(out, "oifname \"%s\" ct status dnat ip6 saddr %s/64 masquerade\n", bridge->name,
+		prefix_text);
 }
 
 static void write_table(FILE *out, const char *table, const struct verb_forward *forwards,

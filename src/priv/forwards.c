@@ -54,22 +54,22 @@ static int read_entries(int file, size_t count, struct list *list, struct verb_o
 	return forwards_check(list->entries, count, outcome);
 }
 
-/* Keeps those that lead into our networks, in place. */
-static int select_entries(struct list *list, struct verb_outcome *outcome)
+/*
+ * Keeps, in place, those that lead into our networks and take nothing from their VMs. Networks come
+ * and go while the front makes its list: the others are no mistake of its.
+ */
+static void select_entries(struct list *list)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < list->count; i++) {
 		const struct verb_forward *forward = &list->entries[i];
 
-		if (forwards_takes_service(forward, list->bridges, list->bridges_count))
-			return outcome_fail(outcome, -EINVAL,
-				"port %u is DNS or DHCP of our networks", forward->listen_port);
-		if (forwards_find_bridge(forward, list->bridges, list->bridges_count))
+		if (forwards_find_bridge(forward, list->bridges, list->bridges_count) &&
+			!forwards_takes_service(forward, list->bridges, list->bridges_count))
 			list->entries[kept++] = *forward;
 	}
 	list->count = kept;
-	return 0;
 }
 
 static int set_switch(const char *bridge, const char *key, struct verb_outcome *outcome)
@@ -142,9 +142,8 @@ int forwards_apply(struct links *links, int file, const struct verb_apply_forwar
 	error = links_list_bridges(links, &list.bridges, &list.bridges_count);
 	if (error)
 		return outcome_fail(outcome, error, "reading links: %s", strerror(-error));
-	error = select_entries(&list, outcome);
-	if (!error)
-		error = apply_rules(links_instance(links), &list, outcome);
+	select_entries(&list);
+	error = apply_rules(links_instance(links), &list, outcome);
 	if (!error && list.count > 0)
 		error = set_switches(links, &list, outcome);
 	if (!error)

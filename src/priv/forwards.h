@@ -2,7 +2,7 @@
  * Ports of the host that lead to VMs: an nft table of the instance's own beside that of nat.h, made
  * whole, in one transaction, from the list the front wants and from what the kernel's bridges say.
  *
- * Which rules and why: docs/decisions/012-forwards.md.
+ * Which rules and why: docs/decisions/016-forwards.md.
  */
 #pragma once
 
@@ -14,8 +14,8 @@
  * Makes the table what the count records of struct verb_forward in the memory file say, without one
  * of them removes it. The file must be sealed (fcntl(2), F_SEAL_WRITE, F_SEAL_SHRINK), so that it
  * can neither change while it is checked nor let us wait. Puts into outcome how many have a rule:
- * one whose target is in none of our networks has none. -EINVAL: the file or a record is malformed;
- * nothing is changed then. Says into outcome what failed.
+ * one whose target is in none of our networks, or that forwards_takes_service(), has none. -EINVAL:
+ * the file or a record is malformed; nothing is changed then. Says into outcome what failed.
  */
 int forwards_apply(struct links *links, int file, const struct verb_apply_forwards *call,
 	struct verb_outcome *outcome);

@@ -305,11 +305,13 @@ class Broker:
             "front": lambda: [self.front_pid],
             "dnsmasq": self.dnsmasq_pids,
         }[part]()
+        # Whom priv takes with it: the old front could still accept the first connection to the new broker.
+        followers = children_of(self.priv_pid) if part == "priv" and number == signal.SIGKILL else []
         for pid in pids:
             os.kill(pid, number)
         if part == "priv" and self.process:
             self.process.wait(deadline_s)
-        wait_for(lambda: not any(map(is_running, pids)), deadline_s, f"end of the broker's {part}")
+        wait_for(lambda: not any(map(is_running, pids + followers)), deadline_s, f"end of the broker's {part}")
 
     def terminate(self, deadline_s: float = 10) -> int:
         """SIGTERM; returns the exit status."""

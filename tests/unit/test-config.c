@@ -20,7 +20,7 @@
 
 #define ALL_KEYS                                                                                   \
 	"mode, description, subnet, start, end, mask, ipv6, mtu, dhcp, dns, ra, lease_time, "      \
-	"domain, reservations, isolation, lock_mac, uplink, allow, quotas, pinned"
+	"domain, reservations, isolation, lock_mac, uplink, allow, quotas, pinned, forwards"
 
 /* Large: 256 networks with their errors. */
 static struct config config;

@@ -25,6 +25,15 @@ static struct bridge_facts make_bridge(
 	return bridge;
 }
 
+/* fd12:3456:789a:1::/64 */
+static void give_prefix(struct bridge_facts *bridge)
+{
+	static const uint8_t prefix[IPV6_PREFIX_SIZE] = {0xfd, 0x12, 0x34, 0x56, 0x78, 0x9a, 0, 1};
+
+	bridge->has_ipv6 = true;
+	memcpy(bridge->ipv6_prefix, prefix, sizeof(prefix));
+}
+
 /* listen "" is every address. */
 static struct verb_forward make_forward(uint8_t protocol, const char *listen, uint16_t listen_port,
 	const char *target, uint16_t target_port)
@@ -100,9 +109,10 @@ static void a_port_is_there_once(void **state)
 
 static void targets_are_vms_of_ours(void **state)
 {
-	const struct bridge_facts bridges[] = {
+	struct bridge_facts bridges[] = {
 		make_bridge("vmbr1", NETWORK_MODE_SHARED, "10.0.0.0/24", 1),
 		make_bridge("vmbr2", NETWORK_MODE_HOST, "10.0.1.0/24", 9),
+		make_bridge("vmbr3", NETWORK_MODE_SHARED, "10.0.3.0/24", 1),
 	};
 	static const struct {
 		const char *target;
@@ -118,8 +128,14 @@ static void targets_are_vms_of_ours(void **state)
 		{"10.0.2.2", -1},
 		{"127.0.0.1", -1},
 		{"fd00::2", -1},
+		{"fd12:3456:789a:1::2", 2},
+		{"fd12:3456:789a:1:8000::", 2},
+		{"fd12:3456:789a:1::", -1},
+		{"fd12:3456:789a:1::1", -1},
+		{"fd12:3456:789a:2::2", -1},
 	};
 
+	give_prefix(&bridges[2]);
 	for (size_t i = 0; i < array_length(cases); i++) {
 		struct verb_forward forward =
 			make_forward(IPPROTO_TCP, "", 8080, cases[i].target, 80);
@@ -131,8 +147,7 @@ static void targets_are_vms_of_ours(void **state)
 
 static void the_gateways_services_stay(void **state)
 {
-	const struct bridge_facts bridge =
-		make_bridge("vmbr1", NETWORK_MODE_SHARED, "10.0.0.0/24", 1);
+	struct bridge_facts bridge = make_bridge("vmbr1", NETWORK_MODE_SHARED, "10.0.0.0/24", 1);
 	static const struct {
 		uint8_t protocol;
 		const char *listen;
@@ -147,11 +162,18 @@ static void the_gateways_services_stay(void **state)
 		{IPPROTO_UDP, "10.0.0.1", 67, true},
 		{IPPROTO_UDP, "10.0.0.1", 68, false},
 		{IPPROTO_UDP, "198.51.100.2", 53, false},
+		{IPPROTO_UDP, "fd12:3456:789a:1::1", 547, true},
+		{IPPROTO_TCP, "fd12:3456:789a:1::1", 53, true},
+		{IPPROTO_TCP, "fd12:3456:789a:1::1", 547, false},
+		{IPPROTO_TCP, "fd12:3456:789a:2::1", 53, false},
 	};
 
+	give_prefix(&bridge);
+
 	for (size_t i = 0; i < array_length(cases); i++) {
-		struct verb_forward forward = make_forward(
-			cases[i].protocol, cases[i].listen, cases[i].port, "10.0.0.2", 53);
+		struct verb_forward forward = make_forward(cases[i].protocol, cases[i].listen,
+			cases[i].port,
+			strchr(cases[i].listen, ':') ? "fd12:3456:789a:1::2" : "10.0.0.2", 53);
 
 		assert_int_equal(forwards_takes_service(&forward, &bridge, 1), cases[i].takes);
 	}
@@ -159,7 +181,7 @@ static void the_gateways_services_stay(void **state)
 
 static void the_table_has_every_forward_in_its_map(void **state)
 {
-	const struct bridge_facts bridges[] = {
+	struct bridge_facts bridges[] = {
 		make_bridge("vmbr1", NETWORK_MODE_SHARED, "10.0.0.0/24", 1),
 		make_bridge("vmbr2", NETWORK_MODE_HOST, "10.0.1.0/24", 1),
 	};
@@ -176,9 +198,13 @@ static void the_table_has_every_forward_in_its_map(void **state)
 		"iifname \"vmbr1\" ip daddr 127.0.0.0/8 drop",
 		"iifname \"vmbr2\" ip saddr 127.0.0.0/8 drop",
 		"oifname \"vmbr1\" ct status dnat ip saddr { 127.0.0.0/8, 10.0.0.0/24 } masquerade",
+		"oifname \"vmbr1\" ct status dnat ip6 saddr fd12:3456:789a:1::/64 masquerade",
 		"oifname \"vmbr2\" ct status dnat masquerade",
 	};
-	char *text = forwards_build_commands(
+	char *text;
+
+	give_prefix(&bridges[0]);
+	text = forwards_build_commands(
 		7, forwards, array_length(forwards), bridges, array_length(bridges));
 
 	for (size_t i = 0; i < array_length(parts); i++)
