@@ -86,6 +86,7 @@ void link_watch_remove_network(struct link_watch *watch, const char *network)
 			continue;
 		remove_known(watch, known);
 		firewalld_remove(watch->platform->firewalld, network);
+		resolved_remove(watch->platform->resolved, network);
 		return;
 	}
 }
@@ -230,6 +231,7 @@ static void tell_end(struct link_watch *watch, int index)
 		return;
 	}
 	firewalld_remove(platform->firewalld, ended.network);
+	resolved_remove(platform->resolved, ended.network);
 	platform->events->network_gone(platform->context, ended.network);
 }
 

@@ -17,6 +17,7 @@ struct nat_watch;
 struct guard_watch;
 struct child_watch;
 struct firewalld;
+struct resolved;
 
 struct platform {
 	sd_event *event;
@@ -32,6 +33,7 @@ struct platform {
 	struct guard_watch *guard;
 	struct child_watch *children;
 	struct firewalld *firewalld;
+	struct resolved *resolved;
 };
 
 /*
@@ -84,6 +86,12 @@ int guard_watch_new(struct platform *platform, struct guard_watch **ret_watch);
 void guard_watch_free(struct guard_watch *watch);
 /* An interface with rules of its own has gone: they are soon taken away. */
 void guard_watch_note_end(struct guard_watch *watch);
+
+/* Our names in systemd-resolved, where that runs: resolved-linux.c. */
+int resolved_new(struct platform *platform, struct resolved **ret_resolved);
+void resolved_free(struct resolved *resolved);
+/* A network's bridge has gone. */
+void resolved_remove(struct resolved *resolved, const char *network);
 
 /* dnsmasq processes: children-linux.c. */
 int child_watch_new(struct platform *platform, struct child_watch **ret_watch);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "broker/configured-reservations.h"
 #include "broker/forward.h"
+#include "broker/host-names.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
 #include "broker/network-config.h"
@@ -113,6 +114,7 @@ static void handle_serving(void *context)
 {
 	struct network *network = context;
 
+	host_names_announce(network);
 	if (network->state == NETWORK_STARTING) {
 		network_enter(network, has_users(network) ? NETWORK_RUNNING : NETWORK_LINGERING);
 		log_info(network->tag, "serves on bridge %s", network->link.bridge);
@@ -330,6 +332,11 @@ static void handle_firewalld_refused(void *context, const char *bridge, const ch
 			bridge, reason, bridge);
 }
 
+static void handle_names_refused(void *context, const char *name, const char *reason)
+{
+	host_names_report_refusal(registry_find(context, name), reason);
+}
+
 static void handle_uses_changed(void *context)
 {
 	registry_check_overlaps(context);
@@ -413,6 +420,7 @@ static const struct platform_events platform_events = {
 	.uses_changed = handle_uses_changed,
 	.firewalld_refused = handle_firewalld_refused,
 	.forwards_stale = handle_forwards_stale,
+	.names_refused = handle_names_refused,
 	.dhcp_line = handle_dhcp_line,
 	.dhcp_ended = handle_dhcp_ended,
 };

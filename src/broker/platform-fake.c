@@ -341,3 +341,9 @@ void platform_randomize(struct platform *platform, void *bytes, size_t size)
 {
 	memset(bytes, platform->next_random++, size);
 }
+
+int platform_announce_names(
+	struct platform *platform, const struct platform_network *network, const char *domain)
+{
+	return 0;
+}

@@ -55,6 +55,7 @@ static const struct platform_events no_events = {
 	.uses_changed = ignore_change,
 	.firewalld_refused = ignore_line,
 	.forwards_stale = ignore_text,
+	.names_refused = ignore_line,
 	.dhcp_line = ignore_line,
 	.dhcp_ended = ignore_text,
 };
@@ -433,6 +434,7 @@ void platform_close(struct platform *platform)
 	nat_watch_free(platform->nat);
 	link_watch_free(platform->links);
 	firewalld_free(platform->firewalld);
+	resolved_free(platform->resolved);
 	sd_event_source_disable_unref(platform->verbs_source);
 	sd_event_unref(platform->event);
 	free(platform);
@@ -475,6 +477,8 @@ int platform_open(
 		error = child_watch_new(platform, &platform->children);
 	if (!error)
 		error = firewalld_new(platform, &platform->firewalld);
+	if (!error)
+		error = resolved_new(platform, &platform->resolved);
 	if (!error)
 		error = link_watch_new(platform, &platform->links);
 	if (!error)

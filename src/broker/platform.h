@@ -95,6 +95,8 @@ struct platform_events {
 	void (*firewalld_refused)(void *context, const char *bridge, const char *reason);
 	/* The rules of forwards have gone. */
 	void (*forwards_stale)(void *context, const char *reason);
+	/* The host's resolver does not take a network's names, in its own words. */
+	void (*names_refused)(void *context, const char *network, const char *reason);
 	/* A line of the network's DHCP and DNS server. */
 	void (*dhcp_line)(void *context, const char *network, const char *line);
 	/* That server has ended. */
@@ -194,6 +196,14 @@ int platform_stop_dhcp(struct platform *platform, const char *network, char *det
 
 /* Has it read its hosts file again. It must have said that it serves. */
 int platform_reload_dhcp(struct platform *platform, const char *network);
+
+/*
+ * Has the host's own programs find the names of a network, which runs, in its domain: the host's
+ * resolver is told that the gateway knows them, where there is one that takes this, and again
+ * whenever it starts. Ends with the network's bridge. Nothing waits for it.
+ */
+int platform_announce_names(
+	struct platform *platform, const struct platform_network *network, const char *domain);
 
 /* A timer that calls back once a start, from the loop. */
 struct platform_timer;

@@ -162,18 +162,37 @@ def test_resolved_takes_names_from_the_front(machine, vm, bridge):
         assert allowed.returncode == 0, f"{call}: {allowed.stderr}"
 
 
-def test_resolved_finds_vms_through_the_front(machine, vm, bridge):
-    """The calls have the effect that they are for."""
-    number, gateway = index(machine, bridge), addresses(machine, bridge)[0]
-    for call in (
-        ("SetLinkDNS", "ia(iay)", number, "1", "2", "4", *gateway.split(".")),
-        ("SetLinkDomains", "ia(sb)", number, "1", "shared.vmnet", "true"),
-    ):
-        assert busctl(machine, "vmnet-broker", *RESOLVED, *call).returncode == 0
-    answer = wait_for(
-        lambda: machine.run(["resolvectl", "query", "-4", "web.shared.vmnet"], check=False).stdout, 10, "an answer"
-    )
-    assert vm.address in answer
+def resolves(machine, *words):
+    """What resolvectl finds; empty without an answer."""
+    return machine.run(["resolvectl", "query", *words], check=False).stdout
+
+
+def test_host_finds_vms_by_name(machine, vm, bridge):
+    """Told by the front, and again after systemd-resolved forgot it."""
+    for _ in range(2):
+        wait_for(lambda: vm.address in resolves(machine, "web.shared.vmnet"), 10, "the VM's name")
+        assert "web.shared.vmnet" in resolves(machine, vm.address)
+        assert addresses(machine, bridge)[0] in resolves(machine, "-4", "host.shared.vmnet")
+        assert "fd" in resolves(machine, "-6", "_gateway.shared.vmnet")
+        shown = machine.run(["resolvectl", "status", bridge]).stdout
+        assert "~shared.vmnet" in shown and "-DefaultRoute" in shown, "asked for nothing else"
+        machine.run(["systemctl", "restart", "systemd-resolved.service"])
+    assert "systemd-resolved refuses" not in machine.log()
+
+
+def test_without_the_polkit_rule_it_is_said_what_to_do(machine):
+    rule = "/usr/share/polkit-1/rules.d/vmnet-broker.rules"
+    machine.run(["mv", rule, "/root/"])
+    machine.run(["systemctl", "restart", "polkit.service"])
+    try:
+        with machine.connect(machine.alice) as peer:
+            for network in ("shared", "host"):
+                peer.call("AcquireNetwork", network=network)
+            wait_for(lambda: "install the polkit rule" in machine.log(), 10, "what to do")
+    finally:
+        machine.run(["mv", "/root/vmnet-broker.rules", rule])
+        machine.run(["systemctl", "restart", "polkit.service"])
+    assert machine.log().count("systemd-resolved refuses") == 1, "once"
 
 
 def test_firewalld_takes_zones_from_the_front(machine, vm, bridge):
