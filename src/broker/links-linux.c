@@ -43,6 +43,7 @@ struct link_view {
 	int master; /* 0: none */
 	bool persistent;
 	bool owner_is_root;
+	bool has_group;
 };
 
 static struct known_link *find_known(const struct link_watch *watch, int index)
@@ -102,6 +103,7 @@ static void read_tun(struct nlattr *link_info, struct link_view *view)
 	view->persistent = tun[IFLA_TUN_PERSIST] && nla_get_u8(tun[IFLA_TUN_PERSIST]) != 0;
 	/* Without an owner any local user could join a multi-queue TAP. */
 	view->owner_is_root = tun[IFLA_TUN_OWNER] && nla_get_u32(tun[IFLA_TUN_OWNER]) == 0;
+	view->has_group = tun[IFLA_TUN_GROUP];
 }
 
 static bool read_tag(
@@ -169,6 +171,8 @@ static const char *judge(const struct link_view *view, uint32_t number)
 		return "its holder made it persistent";
 	if (!view->owner_is_root)
 		return "its holder changed its owner";
+	if (view->has_group)
+		return "its holder gave it to a group";
 	return NULL;
 }
 

@@ -23,6 +23,7 @@ static const char shape[] =
 	"set gateways6 { type ipv6_addr; }\n"
 	"set macs { type ifname . ether_addr; }\n"
 	"set addresses { type ifname . ether_addr . ipv4_addr; }\n"
+	"set clients { typeof iifname . @th,288,48; }\n"
 	"map isolated_ports { type ifname : verdict; }\n"
 	"map locked_ports { type ifname : verdict; }\n"
 	"chain advertisements {\n}\n"
@@ -59,9 +60,16 @@ static const char shape[] =
 	"arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether @macs return\n"
 	"drop\n"
 	"}\n"
+	/* In DHCP a client is who its message says (chaddr, RFC 2131 2), which nftables has no word
+	   for. A fragment without it is none. */
+	"chain locked_dhcp {\n"
+	"ip saddr 0.0.0.0 udp sport 68 iifname . @th,288,48 @clients return\n"
+	"iifname . ether saddr . ip saddr @addresses iifname . @th,288,48 @clients return\n"
+	"drop\n"
+	"}\n"
 	"chain locked_ip {\n"
+	"meta l4proto udp udp dport 67 goto locked_dhcp\n"
 	"iifname . ether saddr . ip saddr @addresses return\n"
-	"ip saddr 0.0.0.0 udp sport 68 udp dport 67 return\n"
 	"drop\n"
 	"}\n"
 	"chain locked {\n"
@@ -185,6 +193,10 @@ static void write_tap(FILE *out, const char *table, const char *bridge, const st
 	mac_to_text(tap->port.mac, mac);
 	inet_ntop(AF_INET, &tap->port.address, address, sizeof(address));
 	fprintf(out, "add element bridge %s macs { \"%s\" . %s }\n", table, tap->name, mac);
+	fprintf(out, "add element bridge %s clients { \"%s\" . 0x", table, tap->name);
+	for (size_t i = 0; i < sizeof(tap->port.mac.bytes); i++)
+		fprintf(out, "%02x", tap->port.mac.bytes[i]);
+	fputs(" }\n", out);
 	fprintf(out, "add element bridge %s addresses { \"%s\" . %s . %s }\n", table, tap->name,
 		mac, address);
 	fprintf(out, "add element bridge %s locked_ports { \"%s\" : goto locked_%s }\n", table,

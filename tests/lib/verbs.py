@@ -48,6 +48,7 @@ COUNT = VERBS.pop("COUNT")
 SHARED, HOST = 0, 1  # enum network_mode
 DOMAIN_SIZE = NETWORK_SIZE + 8  # NETWORK_DOMAIN_SIZE
 SERVICE_ALL = 7  # VERB_SERVICE_ALL
+PORT_ISOLATED, PORT_LOCKED = 1, 2  # enum verb_port
 
 _HEAD = struct.Struct("=III")
 _REPLY = struct.Struct(f"=IIIiI{DETAIL_SIZE}s")
@@ -89,8 +90,17 @@ def start_dnsmasq(
     return request("START_DNSMASQ", struct.pack(form, name_field(network), domain, services, lease_s, last_offset))
 
 
-def create_tap(network: str | bytes, number: int, queues: int = 1) -> bytes:
-    return request("CREATE_TAP", struct.pack(f"={NETWORK_SIZE}s3xII", name_field(network), number, queues))
+def create_tap(
+    network: str | bytes,
+    number: int,
+    queues: int = 1,
+    port: int = 0,
+    mac: str = "00:00:00:00:00:00",
+    address: str = "0.0.0.0",
+) -> bytes:
+    """mac and address are those of a locked port."""
+    head = struct.pack(f"={NETWORK_SIZE}s3xIII", name_field(network), number, queues, port)
+    return request("CREATE_TAP", head + socket.inet_aton(address) + bytes.fromhex(mac.replace(":", "")))
 
 
 def delete_tap(number: int) -> bytes:

@@ -41,6 +41,7 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 # Networks of the front itself, which it may make.
 OURS, OURS_TAP = "blue", 0x00B10E00
+VM_MAC = "52:54:00:00:00:09"
 SCM_MAX_FD = 253  # what the kernel lets one message carry (net/scm.h)
 
 
@@ -503,6 +504,31 @@ def test_tap_on_a_network_of_others(unchanged, captured):
 def test_tap_with_impossible_queues(unchanged, captured):
     for queues in (0, verbs.QUEUES_MAX + 1, 256, 2**31, 2**32 - 1):
         captured.refused(errno.EINVAL, verbs.create_tap(OURS, 1, queues))
+
+
+def test_ports_that_cannot_be(unchanged, captured):
+    """Not of a kind that there is; locked to a MAC that is ours or nobody's, to an address of another, or of nobody."""
+    for port in (4, 7, 2**31, 2**32 - 1):
+        captured.refused(errno.EINVAL, verbs.create_tap(OURS, 1, 1, port, VM_MAC, "10.55.0.9"))
+    for mac in ("00:00:00:00:00:00", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "fe:77:00:00:00:01", "fe:76:00:00:00:01"):
+        for port in (verbs.PORT_LOCKED, verbs.PORT_LOCKED | verbs.PORT_ISOLATED):
+            captured.refused(errno.EINVAL, verbs.create_tap(OURS, 1, 1, port, mac, "10.55.0.9"))
+    for address in ("0.0.0.0", "10.55.0.0", "10.55.0.1", "10.55.0.255", "10.55.1.9", "127.0.0.1", "198.51.100.1"):
+        captured.refused(errno.EINVAL, verbs.create_tap(OURS, 1, 1, verbs.PORT_LOCKED, VM_MAC, address))
+    for network in NETWORKS_OF_OTHERS:
+        captured.refused(errno.ENOENT, verbs.create_tap(network, 1, 1, verbs.PORT_LOCKED, VM_MAC, "10.55.0.9"))
+    taken = verbs.create_tap(OURS, OURS_TAP, 1, verbs.PORT_LOCKED, VM_MAC, "10.55.0.9")
+    captured.refused(errno.EEXIST, taken)
+
+
+def test_locked_tap_leaves_nothing(unchanged, captured):
+    number = 0x10C
+    for port in (verbs.PORT_ISOLATED, verbs.PORT_LOCKED, verbs.PORT_ISOLATED | verbs.PORT_LOCKED):
+        captured.demand(verbs.create_tap(OURS, number, 1, port, VM_MAC, "10.55.0.9")).close()
+        captured.demand(verbs.request("SETTLE"))
+        wait_for(lambda: tap_name(number) not in captured.lab.host.ip("link"), 5, "the TAP is gone")
+    captured.demand(verbs.request("APPLY_GUARD"))
+    captured.demand(verbs.request("APPLY_NAT"))  # or tables were in another order
 
 
 def test_tap_of_a_number_that_is_taken(unchanged, captured):

@@ -6,8 +6,11 @@ did not come before it was dropped.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import itertools
+import json
 import os
 import signal
 import struct
@@ -121,6 +124,13 @@ ATTACKS = {
             lambda a, v: a.address, lambda a, v: v.mac)(a, v, m)[0][14:])],
         False,
     ),
+    "DHCP in another VM's name": (
+        lambda a, v, m: [
+            ip_frame(udp("0.0.0.0", 68, "255.255.255.255", 67, discover(v.mac) + m), a.mac),
+            ip_frame(udp(a.address, 68, "255.255.255.255", 67, discover(v.mac) + m), a.mac),
+        ],
+        False,
+    ),
     "rogue DHCP": (lambda a, v, m: [ip_frame(datagram(a.address, m, 67, 68), a.mac)], True),
     "rogue DHCP from another port": (lambda a, v, m: [ip_frame(datagram(a.address, m, 6767, 68), a.mac)], True),
     "rogue DHCPv6": (
@@ -186,18 +196,24 @@ def seen(sender, receivers, frames_to_send, marker):
     return [receiver for receiver in receivers if any(marker in frame for frame in receiver.until(end))]
 
 
-@pytest.fixture(params=list(NETWORKS))
-def neighbours(request, hold, broker):
-    """An attacker, its victim and the host's ears, on a network that is locked, and on one that is not."""
-    attacker, victim = hold(request.param), hold(request.param)
+@pytest.fixture
+def network():
+    return "locked"
+
+
+@pytest.fixture
+def neighbours(network, hold, broker):
+    """An attacker, its victim and the host's ears."""
+    attacker, victim = hold(network), hold(network)
     attacker.gateway_mac = attacker.resolve(attacker.gateway)
     ears = Listener(broker, attacker.bridge)
-    yield request.param, attacker, victim, ears
+    yield attacker, victim, ears
     ears.close()
 
 
-def test_what_a_vm_may_not_send(neighbours):
-    network, attacker, victim, ears = neighbours
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_a_vm_may_not_send(neighbours, network):
+    attacker, victim, ears = neighbours
     passed = {}
     for name, (make, always) in ATTACKS.items():
         marker = next(_markers)
@@ -210,3 +226,247 @@ def test_what_a_vm_may_not_send(neighbours):
     # Nobody was harmed: the victim and the gateway still find one another.
     assert victim.resolve(victim.gateway) == attacker.gateway_mac
     assert victim.pings(victim.gateway, attacker.gateway_mac)
+
+
+def test_what_a_locked_vm_may_send(hold, broker):
+    """All that a system does to get and keep its addresses, and traffic from them."""
+    one, other = hold(), hold()
+    gateway_mac = one.resolve(one.gateway)
+    other.until(honest(one))
+    # ARP: looking whether one's own address is free, and telling that it is taken.
+    one.send(frames.arp_request(one.mac, "0.0.0.0", one.address))
+    one.send(arp(1, one.mac, one.address, "00:00:00:00:00:00", one.address, BROADCAST))
+    operations = [frames.parse(frame) for frame in other.until(honest(one))]
+    assert [frame.source_ip for frame in operations if frame.ethertype == ETHERTYPE_ARP] == ["0.0.0.0", one.address]
+    # DHCP: the address that was reserved is offered.
+    one.send(ip_frame(udp("0.0.0.0", 68, "255.255.255.255", 67, discover(one.mac)), one.mac))
+    offer = next(frame for frame in map(frames.parse, one.received()) if frame.destination_port == 68)
+    assert offer.payload[16:20] == bytes(map(int, one.address.split(".")))
+    # IPv6: finding out that an address is free, finding routers, telling of oneself, from any address one may have.
+    prefix = next(
+        entry["local"] for link in address_list(broker, one.bridge) for entry in link["addr_info"]
+        if entry["family"] == "inet6" and entry["scope"] == "global"
+    ).removesuffix("::1")
+    for source in ("::", "fe80::1234", f"{prefix}::1234"):
+        marker = next(_markers)
+        for kind in (135, 133, 143) if source == "::" else (135, 136, 133):
+            rest = bytes(4) + frames.in6(f"{prefix}::77") + marker
+            assert seen(one, [other], [ip6_frame(message6(kind, rest, source), one.mac)], marker), (source, kind)
+    # The gateway, the other VM, the world.
+    assert one.pings(one.gateway, gateway_mac)
+    marker = next(_markers)
+    one.send(one.datagram(marker, other.address, other.mac))
+    other.until(marker)
+    assert one.pings("198.51.100.1", gateway_mac)
+
+
+def address_list(broker, link):
+    return json.loads(broker.namespace.ip("-json", "address", "show", "dev", link))
+
+
+def discover(mac):
+    """DHCPDISCOVER (RFC 2131 2), its answer broadcast."""
+    head = struct.pack("!BBBBIHH", 1, 1, 6, 0, 0x1234, 0, 0x8000) + bytes(16) + frames.mac_bytes(mac).ljust(16, b"\0")
+    return head + bytes(192) + b"\x63\x82\x53\x63" + bytes([53, 1, 1, 255])
+
+
+# One layer without the other
+
+
+def guard_table(broker):
+    return next(table for table in broker.tables() if table.startswith("bridge"))
+
+
+def test_rules_alone_hold_where_the_kernel_has_no_locked_ports(neighbours, broker):
+    """As before 5.18: the flag is taken off the port."""
+    attacker, victim, ears = neighbours
+    for holder in (attacker, victim):
+        broker.namespace.run(["bridge", "link", "set", "dev", holder.name, "locked", "off"])
+    for name, (make, _) in ATTACKS.items():
+        marker = next(_markers)
+        assert not seen(attacker, [victim, ears], make(attacker, victim, marker), marker), name
+    assert victim.resolve(victim.gateway) == attacker.gateway_mac
+    assert victim.pings(victim.gateway, attacker.gateway_mac)
+
+
+def test_the_port_alone_holds_while_the_rules_are_gone(hold, broker):
+    attacker, victim = hold(), hold()
+    front = broker.front_pid
+    os.kill(front, signal.SIGSTOP)  # it would make them again
+    broker.namespace.run(["nft", "flush", "ruleset"])
+    for mac in (victim.mac, UNKNOWN_MAC):
+        marker = next(_markers)
+        assert not seen(attacker, [victim], [ip_frame(datagram(attacker.address, marker), mac)], marker)
+    os.kill(front, signal.SIGCONT)
+    marker = next(_markers)
+    spoofed = [ip_frame(datagram(victim.address, marker), attacker.mac)]
+    wait_for(lambda: not seen(attacker, [victim], spoofed, marker), 1, "the rules hold again")
+
+
+# What the holder of a TAP's fd does to it
+
+
+def set_mac(holder, mac):
+    request = struct.pack("16sH6s8x", holder.name.encode(), 1, frames.mac_bytes(mac))
+    fcntl.ioctl(holder.queues[0], SIOCSIFHWADDR, request)
+
+
+def persist(holder, victim):
+    fcntl.ioctl(holder.queues[0], TUNSETPERSIST, 1)
+
+
+def persist_and_leave(holder, victim):
+    persist(holder, victim)
+    holder.close()
+
+
+def give_away(holder, victim):
+    """Tells nobody by itself; the next thing that happens to the link shows it, one more queue for one."""
+    fcntl.ioctl(holder.queues[0], TUNSETOWNER, MEMBER.uid)
+    with contextlib.suppress(OSError):  # it may be gone by now
+        fcntl.ioctl(holder.queues[0], TUNSETCARRIER, struct.pack("i", 0))
+
+
+def give_to_group(holder, victim):
+    fcntl.ioctl(holder.queues[0], TUNSETGROUP, MEMBER.gid)
+
+
+TAMPERING = {
+    "the victim's MAC": lambda holder, victim: set_mac(holder, victim.mac),
+    "the victim's MAC, and back": lambda holder, victim: (
+        set_mac(holder, victim.mac),
+        set_mac(holder, "fe:76:" + bytes.fromhex(holder.name.removeprefix("vmtap")).hex(":")),
+    ),
+    "the gateway's MAC": lambda holder, victim: set_mac(holder, victim.gateway_mac),
+    "any MAC": lambda holder, victim: set_mac(holder, UNKNOWN_MAC),
+    "persistent": persist,
+    "persistent, and left": persist_and_leave,
+    "another owner": give_away,
+    "another group": give_to_group,
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("what", TAMPERING)
+def test_tampering_is_undone_and_the_victim_goes_on(hold, broker, what, network):
+    attacker, victim, neighbour = hold(network), hold(network), hold(network)
+    victim.gateway_mac = victim.resolve(victim.gateway)
+    traffic = Traffic(victim, neighbour)
+    try:
+        started = time.monotonic()
+        TAMPERING[what](attacker, victim)
+        wait_for(lambda: attacker.link() is None, UNDONE_S, "the TAP is deleted")
+        undone_s = time.monotonic() - started
+        traffic.wait_flowing(UNDONE_S)
+    finally:
+        longest_s = traffic.stop()
+    print(f"{network}, {what}: undone within {undone_s * 1000:.0f} ms, longest gap {longest_s * 1000:.0f} ms")
+    assert longest_s < UNDONE_S
+    wait_for(lambda: f"deleted interface {attacker.name}" in broker.log(), 1, "its line in the log")
+    assert victim.link() and neighbour.link()
+
+
+def test_tampering_while_the_broker_is_away(hold, broker):
+    """It goes on where it was, and finds both: the TAP that is another's by now, and the entry that it cost."""
+    attacker, victim, neighbour = hold(), hold(), hold()
+    back = hold()
+    broker.kill()
+    set_mac(attacker, victim.mac)
+    set_mac(back, neighbour.mac)
+    set_mac(back, "fe:76:" + bytes.fromhex(back.name.removeprefix("vmtap")).hex(":"))
+    broker.namespace.run(["nft", "flush", "ruleset"])
+    broker.start()
+    with broker.connect() as peer:
+        peer.call("ListNetworks")  # it serves when it has adopted
+    assert attacker.link() is None and back.link()
+    for one, other in ((victim, neighbour), (neighbour, victim)):
+        marker = next(_markers)
+        one.send(one.datagram(marker, other.address, other.mac))
+        other.until(marker)
+    marker = next(_markers)
+    assert not seen(back, [victim], [ip_frame(datagram(victim.address, marker), back.mac)], marker)
+
+
+AS_HOLDER = """
+import errno, fcntl, os, socket, struct, sys
+name, tap = sys.argv[1].encode(), int(sys.argv[2])
+
+def attempt(what, call):
+    try:
+        call()
+        print(what, "done")
+    except OSError as error:
+        print(what, errno.errorcode[error.errno])
+
+def join(flags):
+    queue = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(queue, 0x400454CA, struct.pack("16sH22x", name, flags))
+
+control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+set_link = lambda request, value: fcntl.ioctl(control, request, struct.pack("16sI20x", name, value))
+attempt("join", lambda: join(0x5002))
+attempt("join multi-queue", lambda: join(0x5102))
+attempt("down", lambda: set_link(0x8914, 0))
+attempt("mtu", lambda: set_link(0x8922, 1280))
+attempt("queue length", lambda: set_link(0x8943, 1))
+attempt("type", lambda: fcntl.ioctl(tap, 0x400454CD, 1))
+
+netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+def set_attribute(kind, data):
+    body = struct.pack("BxHiII", 0, 0, socket.if_nametoindex(name.decode()), 0, 0)
+    body += struct.pack("HH", 4 + len(data), kind) + data.ljust(-(-len(data) // 4) * 4, b"\\0")
+    netlink.send(struct.pack("IHHII", 16 + len(body), 19, 5, 1, 0) + body)
+    error = struct.unpack_from("i", netlink.recv(4096), 16)[0]
+    if error:
+        raise OSError(-error, "")
+attempt("namespace", lambda: set_attribute(19, struct.pack("I", os.getpid())))
+attempt("off its bridge", lambda: set_attribute(10, struct.pack("I", 0)))
+attempt("alias", lambda: set_attribute(20, b"vmnet/1/00000000/tap/-/x"))
+"""
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_what_a_holder_may_not_do(hold, broker, queues):
+    """With the fd, but no capability: asked of the kernel by name."""
+    mode = os.stat("/dev/net/tun").st_mode
+    os.chmod("/dev/net/tun", 0o666)  # as udev makes it
+    try:
+        holder = hold(**({"queues": queues} if queues > 1 else {}))
+        before = holder.link()
+        result = broker.namespace.run(
+            ["/usr/bin/python3", "-c", AS_HOLDER, holder.name, str(holder.queues[0])],
+            user=MEMBER,
+            pass_fds=[holder.queues[0]],
+        )
+    finally:
+        os.chmod("/dev/net/tun", mode & 0o777)
+    said = dict(line.rsplit(" ", 1) for line in result.stdout.splitlines())
+    assert set(said) == {
+        "join", "join multi-queue", "down", "mtu", "queue length", "type", "namespace", "off its bridge", "alias",
+    }
+    assert set(said.values()) <= {"EPERM", "EBUSY", "EINVAL"}, said
+    assert said["join multi-queue" if queues > 1 else "join"] in ("EPERM", "EBUSY")
+    assert holder.link() == before
+
+
+def test_what_a_holder_does_to_itself(hold, broker):
+    """Its own loss; the others do not notice, and it is as locked afterwards as before."""
+    holder, victim, neighbour = hold(queues=2), hold(), hold()
+    traffic = Traffic(victim, neighbour)
+    tap = holder.queues[0]
+    try:
+        fcntl.ioctl(tap, TUNSETCARRIER, struct.pack("i", 0))
+        wait_for(lambda: "NO-CARRIER" in holder.link()["flags"], 1, "the carrier is off")
+        fcntl.ioctl(tap, TUNSETCARRIER, struct.pack("i", 1))
+        wait_for(lambda: "LOWER_UP" in holder.link()["flags"], 1, "the carrier is on")
+        fcntl.ioctl(tap, TUNSETSNDBUF, struct.pack("i", 5000))
+        fcntl.ioctl(holder.queues[1], TUNSETQUEUE, struct.pack("16sH22x", b"", 0x0400))
+        drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+        fcntl.ioctl(tap, TUNATTACHFILTER, struct.pack("HxxxxxxP", 1, ctypes.addressof(drop_all)))
+    finally:
+        longest_s = traffic.stop()
+    assert longest_s < UNDONE_S
+    for make, _ in (ATTACKS["another VM's MAC"], ATTACKS["another VM's IPv4 address"], ATTACKS["rogue DHCP"]):
+        marker = next(_markers)
+        assert not seen(holder, [victim], make(holder, victim, marker), marker)
+    assert holder.link() and "deleted interface" not in broker.log()
