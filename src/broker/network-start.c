@@ -6,6 +6,7 @@
 #include "broker/configured-reservations.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
+#include "broker/network-nat.h"
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
@@ -330,10 +331,7 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 	if (error)
 		return error;
 	network->uid = uid;
-	error = platform_apply_nat(network->registry->platform, detail);
-	if (error)
-		return fail_undone(
-			network, error, "NAT rules could not be applied", detail, failure);
+	network_nat_want(network->registry);
 	error = network_write_hosts(network);
 	if (error)
 		return fail_undone(
@@ -382,11 +380,6 @@ void network_start_adopted(struct network *network)
 
 void network_start_undo(struct network *network)
 {
-	char detail[PLATFORM_DETAIL_SIZE] = "";
-	int error = platform_apply_nat(network->registry->platform, detail);
-
-	if (error)
-		log_warn(network->tag, "its NAT rules could not be removed: %s",
-			*detail ? detail : strerror(-error));
+	network_nat_want(network->registry);
 	remove_records(network);
 }

@@ -8,6 +8,7 @@
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
 #include "broker/network-config.h"
+#include "broker/network-nat.h"
 #include "broker/network-overlap.h"
 #include "broker/network-start.h"
 #include "broker/vm-names.h"
@@ -110,21 +111,6 @@ static struct network_hold *find_waiting(const struct network *network)
 	return NULL;
 }
 
-static void handle_serving(void *context)
-{
-	struct network *network = context;
-
-	host_names_announce(network);
-	if (network->state == NETWORK_STARTING) {
-		network_enter(network, has_users(network) ? NETWORK_RUNNING : NETWORK_LINGERING);
-		log_info(network->tag, "serves on bridge %s", network->link.bridge);
-	}
-	for (struct network_hold *hold; (hold = find_waiting(network));) {
-		hold->granted = true;
-		hold->done(hold->context, NULL);
-	}
-}
-
 static void unlink_hold(struct network_hold *hold)
 {
 	struct network_hold **link = &hold->network->holds;
@@ -168,6 +154,38 @@ static void explain_failure(
 		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
 			"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s",
 			network->name, reason);
+}
+
+static void fail_nat(struct network *network, const char *reason)
+{
+	struct failure failure;
+
+	failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
+		"network \"%s\": NAT rules could not be applied: %s", network->name, reason);
+	network->last_failure = failure;
+	stop_network(network);
+	fail_waiting(network, &failure);
+}
+
+static void handle_serving(void *context)
+{
+	struct network *network = context;
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error = network_nat_settle(network->registry, detail);
+
+	if (error && network->state == NETWORK_STARTING) {
+		fail_nat(network, *detail ? detail : strerror(-error));
+		return;
+	}
+	host_names_announce(network);
+	if (network->state == NETWORK_STARTING) {
+		network_enter(network, has_users(network) ? NETWORK_RUNNING : NETWORK_LINGERING);
+		log_info(network->tag, "serves on bridge %s", network->link.bridge);
+	}
+	for (struct network_hold *hold; (hold = find_waiting(network));) {
+		hold->granted = true;
+		hold->done(hold->context, NULL);
+	}
 }
 
 static void handle_failed(void *context, const char *reason)
@@ -274,22 +292,6 @@ bool registry_is_empty(const struct registry *registry)
 		if (network->state != NETWORK_ABSENT)
 			return false;
 	return true;
-}
-
-void registry_apply_nat(struct registry *registry, const char *reason)
-{
-	char detail[PLATFORM_DETAIL_SIZE] = "";
-	int error;
-
-	/* Without networks there is nothing to keep up, and its removal would be reported again. */
-	if (registry_is_empty(registry))
-		return;
-	error = platform_apply_nat(registry->platform, detail);
-	if (error)
-		log_error("main", "NAT rules could not be applied (%s): %s", reason,
-			*detail ? detail : strerror(-error));
-	else
-		log_info("main", "applied the NAT rules again: %s", reason);
 }
 
 static void apply_guard(struct registry *registry, const char *reason)
@@ -439,6 +441,8 @@ int registry_init(struct registry *registry)
 	if (!error)
 		error = platform_timer_new(
 			registry->platform, start_pinned, registry, &registry->pin_timer);
+	if (!error)
+		error = network_nat_init(registry);
 	if (error)
 		return error;
 	configured_reservations_init(registry->config, registry->instance);
@@ -459,6 +463,7 @@ void registry_done(struct registry *registry)
 	platform_set_events(registry->platform, NULL, NULL);
 	platform_timer_free(take_ptr(registry->forget_timer));
 	platform_timer_free(take_ptr(registry->pin_timer));
+	network_nat_done(registry);
 	while (registry->networks) {
 		struct network *network = registry->networks;
 
@@ -469,9 +474,16 @@ void registry_done(struct registry *registry)
 
 void registry_stop(struct registry *registry)
 {
+	char detail[PLATFORM_DETAIL_SIZE] = "";
+	int error;
+
 	for (struct network *network = registry->networks; network; network = network->next)
 		if (network->state != NETWORK_ABSENT && !network->interfaces)
 			stop_network(network);
+	error = network_nat_settle(registry, detail);
+	if (error)
+		log_warn("main", "NAT rules of networks that went could not be removed: %s",
+			*detail ? detail : strerror(-error));
 	registry_forget(registry);
 }
 

@@ -63,6 +63,8 @@ struct registry {
 	struct network *networks;            /* sorted by name */
 	struct platform_timer *forget_timer; /* until entries that nothing keeps are forgotten */
 	struct platform_timer *pin_timer;    /* until pinned networks are tried again */
+	bool nat_is_due;                     /* network-nat.c's */
+	struct platform_timer *nat_timer;
 	struct rate_limit interface_lines;
 };
 

@@ -436,12 +436,46 @@ static void a_failed_bridge_leaves_nothing(void **state)
 static void failed_nat_takes_the_bridge_away(void **state)
 {
 	struct fixture *fixture = *state;
+	struct answer answer;
+	struct network_hold *hold;
 
 	fixture->platform->nat_error = -EPERM;
-	assert_refused(fixture, "shared", BROKER_ERROR_CREATE_FAILURE,
+	hold = start_to_acquire(fixture, "shared", &answer);
+	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(answer.count, 1);
+	assert_false(answer.granted);
+	assert_string_equal(answer.failure.reason,
 		"network \"shared\": NAT rules could not be applied: the fake failed");
 	assert_int_equal(fixture->platform->networks_count, 0);
+	assert_int_equal(state_of(fixture, "shared"), NETWORK_ABSENT);
 	assert_false(exists("run/networks/shared.json"));
+	network_release(hold);
+	/* Another try starts from the beginning. */
+	fixture->platform->nat_error = 0;
+	network_release(acquire(fixture, "shared"));
+}
+
+static void networks_of_one_moment_share_a_change_of_the_rules(void **state)
+{
+	struct fixture *fixture = *state;
+	struct answer answers[2];
+	struct network_hold *shared = start_to_acquire(fixture, "shared", &answers[0]);
+	struct network_hold *lab = start_to_acquire(fixture, "lab", &answers[1]);
+
+	assert_int_equal(fixture->platform->nat_applied, 0);
+	/* Nobody is let in before. */
+	platform_fake_say_started(fixture->platform, "lab");
+	assert_true(answers[1].granted);
+	assert_int_equal(fixture->platform->nat_applied, 1);
+	platform_fake_say_started(fixture->platform, "shared");
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 0), 0);
+	assert_int_equal(fixture->platform->nat_applied, 1);
+	network_release(shared);
+	network_release(lab);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, IDLE_MS), 2);
+	assert_int_equal(fixture->platform->networks_count, 0);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, 0), 1);
+	assert_int_equal(fixture->platform->nat_applied, 2);
 }
 
 static void a_dnsmasq_that_cannot_start_takes_the_bridge_away(void **state)
@@ -1299,6 +1333,7 @@ int main(void)
 		REGISTRY_TEST(a_user_has_so_many_adhoc_networks),
 		REGISTRY_TEST(a_failed_bridge_leaves_nothing),
 		REGISTRY_TEST(failed_nat_takes_the_bridge_away),
+		REGISTRY_TEST(networks_of_one_moment_share_a_change_of_the_rules),
 		REGISTRY_TEST(a_dnsmasq_that_cannot_start_takes_the_bridge_away),
 		REGISTRY_TEST(a_dnsmasq_that_dies_at_its_start_fails_the_holds),
 		REGISTRY_TEST(a_silent_dnsmasq_times_out),
