@@ -5,7 +5,6 @@
 #include "priv/nft.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <string.h>
 
 static int apply_rules(uint32_t instance, const struct bridge_facts *bridges, size_t bridges_count,
@@ -39,7 +38,5 @@ int nat_apply(struct links *links, struct verb_outcome *outcome)
 		error = forwarding_apply(links, bridges, bridges_count, outcome);
 	if (!error)
 		error = foreign_apply(links_instance(links), bridges, bridges_count, outcome);
-	/* libnftables takes megabytes for a moment, and the C library would keep them for good. */
-	malloc_trim(0);
 	return error;
 }

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +29,7 @@ static void copy_complaint(struct nft_ctx *context, char complaint[NFT_COMPLAINT
 	snprintf(complaint, NFT_COMPLAINT_SIZE, "%.*s", (int)length, text ? text : "");
 }
 
-int nft_run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
+static int run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
 {
 	cleanup_with(nft_ctx_free) struct nft_ctx *context = NULL;
 	int error;
@@ -42,4 +43,13 @@ int nft_run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
 		return -EIO;
 	}
 	return 0;
+}
+
+int nft_run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
+{
+	int error = run(commands, complaint);
+
+	/* libnftables takes megabytes for a moment, and the C library would keep them for good. */
+	malloc_trim(0);
+	return error;
 }
