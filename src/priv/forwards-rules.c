@@ -112,6 +112,11 @@ const struct bridge_facts *forwards_find_bridge(const struct verb_forward *forwa
 	return NULL;
 }
 
+bool forwards_takes_loopback(const struct verb_forward *forward)
+{
+	return !forward->is_ipv6 && (is_every_address(forward) || forward->listen[0] == 127);
+}
+
 static bool is_service_port(const struct verb_forward *forward)
 {
 	if (forward->listen_port == PORT_DNS)

@@ -1,6 +1,7 @@
 #include "priv/forwards.h"
 
 #include "priv/forwarding.h"
+#include "priv/forwards-flows.h"
 #include "priv/nft.h"
 #include "priv/sysctl.h"
 
@@ -72,24 +73,55 @@ static void select_entries(struct list *list)
 	list->count = kept;
 }
 
-static int set_switch(const char *bridge, const char *key, struct verb_outcome *outcome)
+static int set_switch(const char *bridge, const char *key, char value, struct verb_outcome *outcome)
 {
-	int error = sysctl_set_interface("ipv4", bridge, key, '1');
+	int error = sysctl_set_interface("ipv4", bridge, key, value);
 
 	/* It may have gone since it was listed. */
 	if (error && error != -ENOENT)
-		return outcome_fail(
-			outcome, error, "turning on %s on %s: %s", key, bridge, strerror(-error));
+		return outcome_fail(outcome, error, "setting %s of %s to %c: %s", key, bridge,
+			value, strerror(-error));
 	return 0;
+}
+
+static bool leads_to(const struct list *list, const struct verb_forward *forward,
+	const struct bridge_facts *bridge)
+{
+	return forwards_find_bridge(forward, list->bridges, list->bridges_count) == bridge;
+}
+
+/* Whether connections to 127.0.0.0/8 are led there. */
+static bool needs_loopback(const struct list *list, const struct bridge_facts *bridge)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (leads_to(list, &list->entries[i], bridge) &&
+			forwards_takes_loopback(&list->entries[i]))
+			return true;
+	return false;
 }
 
 static bool has_target_on(const struct list *list, const struct bridge_facts *bridge)
 {
 	for (size_t i = 0; i < list->count; i++)
-		if (forwards_find_bridge(&list->entries[i], list->bridges, list->bridges_count) ==
-			bridge)
+		if (leads_to(list, &list->entries[i], bridge))
 			return true;
 	return false;
+}
+
+/* Before the rules that make them harmless go. */
+static int close_switches(const struct list *list, struct verb_outcome *outcome)
+{
+	int error = 0;
+
+	for (size_t i = 0; i < list->bridges_count && !error; i++) {
+		const struct bridge_facts *bridge = &list->bridges[i];
+
+		if (!needs_loopback(list, bridge))
+			error = set_switch(bridge->name, "route_localnet", '0', outcome);
+		if (!error && list->count == 0 && bridge->mode != NETWORK_MODE_SHARED)
+			error = set_switch(bridge->name, "forwarding", '0', outcome);
+	}
+	return error;
 }
 
 /*
@@ -97,7 +129,7 @@ static bool has_target_on(const struct list *list, const struct bridge_facts *br
  * networks without a router reach forwards, too, and answer over them: their bridges have to pass
  * packets on; the rules, which are in force by now, stop all others.
  */
-static int set_switches(struct links *links, const struct list *list, struct verb_outcome *outcome)
+static int open_switches(struct links *links, const struct list *list, struct verb_outcome *outcome)
 {
 	bool needs_uplinks = false;
 	int error = 0;
@@ -105,11 +137,11 @@ static int set_switches(struct links *links, const struct list *list, struct ver
 	for (size_t i = 0; i < list->bridges_count && !error; i++) {
 		const struct bridge_facts *bridge = &list->bridges[i];
 
-		error = set_switch(bridge->name, "forwarding", outcome);
-		if (error || !has_target_on(list, bridge))
-			continue;
-		error = set_switch(bridge->name, "route_localnet", outcome);
-		needs_uplinks = needs_uplinks || bridge->mode != NETWORK_MODE_SHARED;
+		error = set_switch(bridge->name, "forwarding", '1', outcome);
+		if (!error && needs_loopback(list, bridge))
+			error = set_switch(bridge->name, "route_localnet", '1', outcome);
+		needs_uplinks = needs_uplinks || (bridge->mode != NETWORK_MODE_SHARED &&
+							 has_target_on(list, bridge));
 	}
 	return !error && needs_uplinks
 		       ? forwarding_apply(links, list->bridges, list->bridges_count, outcome)
@@ -143,9 +175,14 @@ int forwards_apply(struct links *links, int file, const struct verb_apply_forwar
 	if (error)
 		return outcome_fail(outcome, error, "reading links: %s", strerror(-error));
 	select_entries(&list);
-	error = apply_rules(links_instance(links), &list, outcome);
+	error = close_switches(&list, outcome);
+	if (!error)
+		error = apply_rules(links_instance(links), &list, outcome);
 	if (!error && list.count > 0)
-		error = set_switches(links, &list, outcome);
+		error = open_switches(links, &list, outcome);
+	if (!error && call->ends_flows)
+		error = forwards_end_flows(
+			list.entries, list.count, list.bridges, list.bridges_count, outcome);
 	if (!error)
 		outcome->value = (uint32_t)list.count;
 	return error;

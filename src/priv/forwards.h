@@ -31,6 +31,9 @@ int forwards_check(
 const struct bridge_facts *forwards_find_bridge(const struct verb_forward *forward,
 	const struct bridge_facts *bridges, size_t bridges_count);
 
+/* Whether a forward takes connections of the host to 127.0.0.0/8. Pure. */
+bool forwards_takes_loopback(const struct verb_forward *forward);
+
 /*
  * Whether a forward would take from VMs what the host serves them itself: DNS and DHCP, by the
  * gateway's address or by every address. Pure.

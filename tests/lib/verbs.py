@@ -33,6 +33,7 @@ MAGIC = _number("VERB_MAGIC")
 BURST = _number("VERB_BURST")
 QUEUES_MAX = _number("VERB_QUEUES_MAX")
 SOCKETS_MAX = _number("VERB_SOCKETS_MAX")
+FORWARDS_MAX = _number("VERB_FORWARDS_MAX")
 BUFFER_MAX = _number("VERB_BUFFER_MAX")
 MTU_MIN = _number("VERB_MTU_MIN")
 MTU_MAX = _number("VERB_MTU_MAX")
@@ -109,6 +110,22 @@ def delete_tap(number: int) -> bytes:
 
 def open_vhost(count: int) -> bytes:
     return request("OPEN_VHOST", struct.pack("=I", count))
+
+
+def apply_forwards(count: int) -> bytes:
+    """Needs an fd of a memory file with so many forward() records."""
+    return request("APPLY_FORWARDS", struct.pack("=II", count, 1))
+
+
+def forward(
+    target: str, target_port: int = 80, listen: str | None = None, listen_port: int = 8080, protocol: int = 6,
+    is_ipv6: int | None = None,
+) -> bytes:
+    """listen None: every address of the host."""
+    packed = ipaddress.ip_address(target).packed
+    is_ipv6 = int(len(packed) == 16) if is_ipv6 is None else is_ipv6
+    at = ipaddress.ip_address(listen).packed if listen else b""
+    return struct.pack("=BBHH16s16s", is_ipv6, protocol, listen_port, target_port, at, packed)
 
 
 def force_buffers(size: int) -> bytes:

@@ -198,6 +198,12 @@ def test_a_vm_on_a_network_without_a_router(broker, boot, protocol):
         ):
             assert ask(namespace, address, 8080)[0] == web.cable.gateway, "it could answer nobody else"
         assert web.namespace.run(["ping", "-c1", "-W1", INTERNET_ADDRESS], check=False).returncode, "no way out"
+        web.namespace.ip("route", "add", "default", "via", web.cable.gateway)
+        assert web.namespace.run(["ping", "-c1", "-W1", INTERNET_ADDRESS], check=False).returncode, "none for any guest"
+        bridge = web.cable.line.get("vmnet_bridge") or next(
+            link["ifname"] for link in broker.links() if link["ifalias"].endswith("/host/host"))
+    switch = f"net/ipv4/conf/{bridge}/forwarding"
+    wait_for(lambda: broker.namespace.sysctl(switch) == "0", 5, "a network without a router forwards nothing")
 
 
 def test_one_address_and_no_other(broker, boot):
@@ -236,6 +242,7 @@ def test_the_hosts_loopback_stays_its_own(broker, boot):
         bridge = next(link["ifname"] for link in broker.links() if link["ifname"].startswith("vmbr"))
         assert broker.namespace.sysctl(f"net/ipv4/conf/{bridge}/route_localnet") == "1"
         assert broker.namespace.sysctl("net/ipv4/conf/all/route_localnet") == "0"
+        switches = [f"net/ipv4/conf/{bridge}/{key}" for key in ("route_localnet", "forwarding")]
         for namespace, via, link in (
             (vm.namespace, vm.cable.gateway, "eth0"), (broker.lab.internet, UPLINK_ADDRESS, "in0"),
         ):
@@ -260,6 +267,8 @@ def test_the_hosts_loopback_stays_its_own(broker, boot):
             raw.sendto(header + udp, (vm.cable.gateway, 0))
         with pytest.raises(TimeoutError):
             listener.recv(100)
+    wait_for(lambda: not rules(broker), 5, "the forward ends")
+    assert [broker.namespace.sysctl(switch) for switch in switches] == ["0", "1"], "nothing stays open without rules"
 
 
 def test_a_large_answer_fits(broker, boot):
@@ -313,6 +322,55 @@ def test_another_users_vm_of_the_same_name(broker, boot):
         told = root.call("ListForwards")[0]["forwards"]
         assert [entry.get("address") for entry in told] == [f"{own.address}:80"] * 2
         assert ask_tcp(broker.lab.internet, UPLINK_ADDRESS, 8080)
+
+
+def test_a_stream_of_datagrams_follows_the_name(broker, boot):
+    """A UDP flow that never pauses would stay with the old address, or with none, for good."""
+    with broker.connect(MEMBER) as peer, broker.lab.internet.socket(socket.AF_INET, socket.SOCK_DGRAM) as stream:
+        stream.settimeout(0.1)
+        stream.connect((UPLINK_ADDRESS, 8080))
+
+        def echoed():
+            with contextlib.suppress(OSError):
+                stream.send(b"hello")
+                return stream.recv(100)
+            return None
+
+        assert not echoed(), "nothing there yet; the kernel remembers the flow nevertheless"
+        first = boot(hostname="web")
+        forward(peer, 8080, "web:80", protocol="udp")
+        assert wait_for(echoed, 5, "UDP arrives")
+        addresses = {first.address}
+        first.stop()
+        # Its MAC follows from an id of its own, and its address from the MAC.
+        second = boot(hostname="web", arguments=["--interface-id", "6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11"])
+        addresses.add(second.address)
+        assert len(addresses) == 2
+        assert wait_for(echoed, 5, "UDP arrives at the new address")
+
+
+def test_connections_outlive_their_forward(broker, boot):
+    """As those of a server that doesn't listen any more; a flow of UDP has no end of its own and ends at once."""
+    boot(hostname="web")
+    with broker.connect(MEMBER) as peer:
+        forward(peer, 8080, "web:80")
+        forward(peer, 8080, "web:80", protocol="udp")
+        stream = broker.lab.internet.socket(socket.AF_INET, socket.SOCK_STREAM)
+        datagrams = broker.lab.internet.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for one in (stream, datagrams):
+            one.settimeout(1)
+            one.connect((UPLINK_ADDRESS, 8080))
+            one.send(b"one")
+            assert one.recv(100).endswith(b"one")
+    wait_for(lambda: not rules(broker), 5, "the forwards end with their connection")
+    stream.send(b"two")
+    assert stream.recv(100).endswith(b"two")
+    with pytest.raises(OSError):
+        datagrams.send(b"two")
+        datagrams.recv(100)
+    assert is_refused(broker.lab.internet, UPLINK_ADDRESS, 8080)
+    stream.close()
+    datagrams.close()
 
 
 # Kept, and not

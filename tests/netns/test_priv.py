@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -641,6 +642,94 @@ def test_buffers_are_capped(unchanged, captured, pair):
 def test_impossible_counts_of_vhost(unchanged, captured):
     for count in (0, verbs.QUEUES_MAX + 1, 16, 2**16, 2**31, 2**32 - 1):
         captured.refused(errno.EINVAL, verbs.open_vhost(count))
+
+
+# Forwards
+
+
+SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+def memory_file(content: bytes, seals: int = SEALS) -> int:
+    fd = os.memfd_create("forwards", os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+
+
+def forward_rules(lab):
+    listed = lab.host.run(["nft", "list", "tables"]).stdout
+    found = re.search(r"inet (vmnet_forwards_\w+)", listed)
+    return lab.host.run(["nft", "list", "table", "inet", found[1]]).stdout if found else ""
+
+
+def ask_forwards(captured, content: bytes, count: int | None = None, **options):
+    fd = memory_file(content, **options)
+    try:
+        size = len(verbs.forward("10.0.0.1"))
+        return captured.call(verbs.apply_forwards(len(content) // size if count is None else count), [fd])
+    finally:
+        os.close(fd)
+
+
+FOREIGN_TARGETS = (
+    "10.55.0.0", "10.55.0.1", "10.55.0.255", "127.0.0.1", "198.51.100.1", "198.51.100.2", "8.8.8.8", "0.0.0.0",
+    "255.255.255.255", "224.0.0.1", "::1", "2001:db8:51::1", "fe80::1", "ff02::1",
+)
+
+
+def test_forwards_lead_to_vms_of_ours_only(unchanged, captured, lab):
+    for target in FOREIGN_TARGETS:
+        reply = ask_forwards(captured, verbs.forward(target))
+        assert (reply.result, reply.value) == (0, 0), target
+        assert not forward_rules(lab), target
+    for listen, port, protocol in ((None, 53, 6), (None, 53, 17), (None, 67, 17), ("10.55.0.1", 53, 17)):
+        reply = ask_forwards(captured, verbs.forward("10.55.0.7", 80, listen, port, protocol))
+        assert (reply.result, reply.value) == (0, 0) and not forward_rules(lab)
+    both = verbs.forward("10.55.0.7") + verbs.forward("8.8.8.8", listen_port=8081)
+    reply = ask_forwards(captured, both)
+    assert (reply.result, reply.value) == (0, 1)
+    assert "10.55.0.7 . 80" in forward_rules(lab) and "8.8.8.8" not in forward_rules(lab)
+    assert ask_forwards(captured, b"").result == 0
+    assert not forward_rules(lab)
+
+
+def test_malformed_forwards_change_nothing(unchanged, captured, lab):
+    good = verbs.forward("10.55.0.7")
+    assert ask_forwards(captured, good).result == 0
+    before = forward_rules(lab)
+    assert before
+    for content in (
+        verbs.forward("10.55.0.8", protocol=1), verbs.forward("10.55.0.8", protocol=255),
+        verbs.forward("10.55.0.8", listen_port=0), verbs.forward("10.55.0.8", target_port=0),
+        verbs.forward("10.55.0.8", is_ipv6=2), verbs.forward("2001:db8::1", is_ipv6=0),
+        good + good, good + verbs.forward("10.55.0.9"),
+    ):
+        assert ask_forwards(captured, content).result == -errno.EINVAL
+        assert forward_rules(lab) == before
+    for count in (2, 1000, verbs.FORWARDS_MAX, verbs.FORWARDS_MAX + 1, 2**31, 2**32 - 1):
+        assert ask_forwards(captured, good, count).result == -errno.EINVAL
+    for seals in (0, fcntl.F_SEAL_WRITE, fcntl.F_SEAL_SHRINK):
+        assert ask_forwards(captured, good, seals=seals).result == -errno.EINVAL
+    captured.refused(errno.EINVAL, verbs.apply_forwards(0))
+    for kind in ("pipe", "device", "socket"):
+        fds = {"pipe": os.pipe, "device": lambda: [os.open("/dev/zero", os.O_RDONLY)],
+               "socket": lambda: [one.detach() for one in socket.socketpair()]}[kind]()
+        reply = captured.call(verbs.apply_forwards(1), [fds[0]])
+        assert reply.result == -errno.EINVAL, kind
+        for fd in fds:
+            os.close(fd)
+    assert forward_rules(lab) == before
+    assert ask_forwards(captured, b"").result == 0
+
+
+def test_as_many_forwards_as_there_can_be(unchanged, captured, lab):
+    many = [verbs.forward("10.55.0.7", listen_port=1024 + number) for number in range(verbs.FORWARDS_MAX)]
+    begin = time.monotonic()
+    reply = ask_forwards(captured, b"".join(many))
+    assert (reply.result, reply.value) == (0, verbs.FORWARDS_MAX)
+    assert time.monotonic() - begin < 5, "the front waits for it, and all its clients"
+    assert ask_forwards(captured, b"").result == 0
 
 
 # Requests that are none

@@ -9,6 +9,7 @@
 /* clang-format on */
 
 #include "base/cleanup.h"
+#include "priv/forwards-flows.h"
 #include "priv/forwards.h"
 
 #include <arpa/inet.h>
@@ -217,6 +218,68 @@ static void the_table_has_every_forward_in_its_map(void **state)
 	free(text);
 }
 
+/* A flow to 198.51.100.2. */
+static struct forwards_flow make_flow(
+	bool is_led, uint16_t port, const char *target, uint16_t target_port)
+{
+	struct forwards_flow flow = {.is_led = is_led, .port = port, .target_port = target_port};
+
+	assert_int_equal(inet_pton(AF_INET, "198.51.100.2", flow.address), 1);
+	assert_int_equal(inet_pton(AF_INET, target, flow.target), 1);
+	return flow;
+}
+
+static void flows_end_that_would_go_elsewhere_now(void **state)
+{
+	const struct bridge_facts bridge =
+		make_bridge("vmbr1", NETWORK_MODE_SHARED, "10.0.0.0/24", 1);
+	const struct verb_forward forwards[] = {
+		make_forward(IPPROTO_UDP, "", 8080, "10.0.0.2", 80),
+		make_forward(IPPROTO_UDP, "198.51.100.2", 8081, "10.0.0.2", 80),
+		make_forward(IPPROTO_UDP, "198.51.100.3", 8082, "10.0.0.2", 80),
+		make_forward(IPPROTO_TCP, "", 8083, "10.0.0.2", 80),
+		make_forward(IPPROTO_UDP, "198.51.100.2", 8080, "10.0.0.3", 80),
+	};
+	static const struct {
+		bool is_led;
+		uint16_t port;
+		const char *target;
+		uint16_t target_port;
+		bool is_stale;
+	} cases[] = {
+		{true, 8081, "10.0.0.2", 80, false},
+		{true, 8081, "10.0.0.2", 81, true},
+		{true, 8081, "10.0.0.9", 80, true},
+		/* One address goes before every address. */
+		{true, 8080, "10.0.0.3", 80, false},
+		{true, 8080, "10.0.0.2", 80, true},
+		/* Nobody's any more. */
+		{true, 9999, "10.0.0.2", 80, true},
+		{true, 8082, "10.0.0.2", 80, true},
+		{true, 8083, "10.0.0.2", 80, true},
+		/* Somebody else's. */
+		{true, 9999, "172.17.0.2", 80, false},
+		/* Not led yet. */
+		{false, 8080, "198.51.100.2", 8080, true},
+		{false, 8082, "198.51.100.2", 8082, false},
+		{false, 8083, "198.51.100.2", 8083, false},
+		{false, 9999, "198.51.100.2", 9999, false},
+	};
+	struct forwards_flow flow;
+
+	for (size_t i = 0; i < array_length(cases); i++) {
+		flow = make_flow(
+			cases[i].is_led, cases[i].port, cases[i].target, cases[i].target_port);
+		if (forwards_flow_is_stale(&flow, forwards, array_length(forwards), &bridge, 1) !=
+			cases[i].is_stale)
+			fail_msg("case %zu", i);
+	}
+	/* On its way from a VM to a server outside. */
+	flow = make_flow(false, 8080, "198.51.100.2", 8080);
+	flow.is_masked = true;
+	assert_false(forwards_flow_is_stale(&flow, forwards, array_length(forwards), &bridge, 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -225,6 +288,7 @@ int main(void)
 		cmocka_unit_test(targets_are_vms_of_ours),
 		cmocka_unit_test(the_gateways_services_stay),
 		cmocka_unit_test(the_table_has_every_forward_in_its_map),
+		cmocka_unit_test(flows_end_that_would_go_elsewhere_now),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
