@@ -1,4 +1,5 @@
 #include "broker/methods.h"
+#include "broker/diagnosis.h"
 
 #include "base/cleanup.h"
 #include "base/linger.h"
@@ -399,6 +400,16 @@ static void handle_remove_forward(
 	forward_handle_remove(session->peer, session->registry->forwards, call);
 }
 
+static void handle_diagnose(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	if (call->parameters && json_object_size(call->parameters) > 0)
+		fail_invalid(session, "Diagnose takes no parameters");
+	else
+		peer_reply(session->peer,
+			diagnosis_make(session->registry, &session->peer->credentials), NULL, 0);
+}
+
 static void handle_get_info(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
@@ -435,6 +446,7 @@ static const struct method {
 } methods[] = {
 	{BROKER_INTERFACE ".AcquireNetwork", handle_acquire},
 	{BROKER_INTERFACE ".CreateInterface", handle_create},
+	{BROKER_INTERFACE ".Diagnose", handle_diagnose},
 	{BROKER_INTERFACE ".EnlargeSocketBuffers", handle_enlarge},
 	{BROKER_INTERFACE ".Forward", handle_forward},
 	{BROKER_INTERFACE ".ListForwards", handle_list_forwards},

@@ -3,6 +3,7 @@
 #include "broker/linux.h"
 
 #include <errno.h>
+#include <linux/netconf.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -69,11 +70,12 @@ static void handle_timer(void *context)
 	else if (firewall_changed)
 		platform->events->nat_stale(platform->context, "the host's firewall changed");
 	else if (routes_changed)
-		platform->events->nat_stale(platform->context, "the default route changed");
+		platform->events->nat_stale(platform->context, "routes or forwarding changed");
 	/* They may use another way out, too. */
 	if (forwards_damaged || routes_changed)
-		platform->events->forwards_stale(platform->context,
-			forwards_damaged ? "somebody removed them" : "the default route changed");
+		platform->events->forwards_stale(
+			platform->context, forwards_damaged ? "somebody removed them"
+							    : "routes or forwarding changed");
 	if (uses_changed)
 		platform->events->uses_changed(platform->context);
 }
@@ -171,6 +173,23 @@ static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *us
 	return 0;
 }
 
+/* Whoever sets net.ipv4.ip_forward to 0 turns forwarding off on every interface. */
+static int take_switch(struct nl_msg *message, struct nat_watch *watch)
+{
+	struct nlattr *attributes[NETCONFA_MAX + 1];
+
+	if (nlmsg_parse(nlmsg_hdr(message), sizeof(struct netconfmsg), attributes, NETCONFA_MAX,
+		    NULL) < 0 ||
+		!attributes[NETCONFA_IFINDEX] || !attributes[NETCONFA_FORWARDING] ||
+		/* Each new interface says the same of itself. */
+		(int)nla_get_u32(attributes[NETCONFA_IFINDEX]) != NETCONFA_IFINDEX_ALL ||
+		nla_get_u32(attributes[NETCONFA_FORWARDING]) != 0)
+		return NL_OK;
+	watch->routes_changed = true;
+	arm(watch);
+	return NL_OK;
+}
+
 /*
  * The way out is another: replies come in by a link whose forwarding may be off. VPNs add halves of
  * a default route, or one in a table of their own.
@@ -180,6 +199,8 @@ static int take_route(struct nl_msg *message, void *context)
 	const struct rtmsg *header = nlmsg_data(nlmsg_hdr(message));
 	struct nat_watch *watch = context;
 
+	if (nlmsg_hdr(message)->nlmsg_type == RTM_NEWNETCONF)
+		return take_switch(message, watch);
 	if (nlmsg_hdr(message)->nlmsg_type == RTM_NEWADDR) {
 		watch->uses_changed = true;
 		arm(watch);
@@ -190,7 +211,7 @@ static int take_route(struct nl_msg *message, void *context)
 		return NL_OK;
 	if (header->rtm_dst_len < WIDE_PREFIX_LENGTH)
 		watch->routes_changed = true;
-	else
+	else if (header->rtm_family == AF_INET)
 		watch->uses_changed = true;
 	arm(watch);
 	return NL_OK;
@@ -239,6 +260,7 @@ static int watch_routes(struct nat_watch *watch)
 		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_ROUTE) < 0 ||
 		nl_socket_add_membership(watch->routes, RTNLGRP_IPV6_ROUTE) < 0 ||
 		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_IFADDR) < 0 ||
+		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_NETCONF) < 0 ||
 		nl_socket_set_nonblocking(watch->routes) < 0)
 		return -EIO;
 	error = sd_event_add_io(watch->platform->event, &watch->routes_source,

@@ -181,6 +181,7 @@ static void handle_serving(void *context)
 	if (network->state == NETWORK_STARTING) {
 		network_enter(network, has_users(network) ? NETWORK_RUNNING : NETWORK_LINGERING);
 		log_info(network->tag, "serves on bridge %s", network->link.bridge);
+		*network->last_failure.reason = '\0';
 	}
 	for (struct network_hold *hold; (hold = find_waiting(network));) {
 		hold->granted = true;

@@ -83,6 +83,17 @@ bool platform_find_port_holder(struct platform *platform, uint16_t port, char *t
 	return platform->port_holder != NULL;
 }
 
+int platform_find_problems(struct platform *platform, bool has_networks,
+	platform_problem_found *found, void (*accept)(void *context, const char *rule),
+	void *context)
+{
+	if (platform->port_holder)
+		found(context, "port-taken", platform->port_holder, "a mend");
+	if (has_networks)
+		accept(context, "ip filter FORWARD: bridge0 out");
+	return 0;
+}
+
 static int fail_with(int error, char *detail)
 {
 	if (error)

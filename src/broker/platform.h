@@ -205,6 +205,20 @@ int platform_reload_dhcp(struct platform *platform, const char *network);
 int platform_announce_names(
 	struct platform *platform, const struct platform_network *network, const char *domain);
 
+/* Something of the host that keeps VMs from the network: a word for programs, a text that says what
+ * is wrong, and the one command that mends it. */
+typedef void platform_problem_found(
+	void *context, const char *problem, const char *text, const char *mend);
+
+/*
+ * Looks at the host, now, and calls found for each problem. accept gets each rule of ours in other
+ * firewalls, "ip filter FORWARD: vmbr12345678 out". has_networks: whether any network runs, and is
+ * therefore to be let through. Negative errno when the privileged part could not look.
+ */
+int platform_find_problems(struct platform *platform, bool has_networks,
+	platform_problem_found *found, void (*accept)(void *context, const char *rule),
+	void *context);
+
 /* A timer that calls back once a start, from the loop. */
 struct platform_timer;
 typedef void platform_timer_callback(void *context);

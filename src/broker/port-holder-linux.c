@@ -39,7 +39,10 @@ static const char *const servers[] = {
 	"unbound",
 };
 
-/* The user whose socket takes the port on every address; false: the line has no such one. */
+/*
+ * The user whose socket takes the port on every address; false: the line has no such one. Each
+ * dnsmasq of ours takes DHCP's, of one interface.
+ */
 static bool read_socket(
 	const char *line, const struct socket_table *table, uint16_t port, uid_t *ret_uid)
 {
@@ -50,7 +53,7 @@ static bool read_socket(
 		    &found_port, state, &uid) != 4)
 		return false;
 	if (found_port != port || strcmp(state, table->state) != 0 ||
-		strspn(address, "0") != strlen(address))
+		strspn(address, "0") != strlen(address) || uid == geteuid())
 		return false;
 	*ret_uid = uid;
 	return true;

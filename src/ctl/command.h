@@ -40,6 +40,7 @@ struct command {
 	int (*run)(struct ctl *ctl, size_t arguments_count, char **arguments);
 };
 
+extern const struct command doctor_command;
 extern const struct command forward_command;
 extern const struct command interfaces_command;
 extern const struct command networks_command;

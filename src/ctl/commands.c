@@ -6,6 +6,7 @@
 #define NAME_MAX_LENGTH 31
 
 const struct command *const commands[] = {
+	&doctor_command,
 	&forward_command,
 	&interfaces_command,
 	&networks_command,

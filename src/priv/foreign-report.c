@@ -37,6 +37,15 @@ static const char *hook_name(const struct foreign_chain *chain)
 	return names[chain->hook];
 }
 
+static const char *state_name(const struct foreign_chain *chain)
+{
+	if (chain->wanted)
+		return "open";
+	if (!chain->drops)
+		return "accept";
+	return chain->hook == NF_INET_FORWARD ? "docker" : "drop";
+}
+
 static int write_chain(
 	FILE *out, struct nl_sock *socket, uint32_t instance, const struct foreign_chain *chain)
 {
@@ -48,7 +57,7 @@ static int write_chain(
 	if (error)
 		return error;
 	fprintf(out, "chain %s %s %s %s %s\n", family_name(chain), hook_name(chain), chain->table,
-		chain->name, chain->drops ? "drop" : "accept");
+		chain->name, state_name(chain));
 	for (size_t i = 0; i < rules.count; i++)
 		fprintf(out, "rule %s %s %s %s\n", family_name(chain), chain->table, chain->name,
 			rules.rules[i].comment);

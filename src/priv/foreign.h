@@ -18,9 +18,11 @@ int foreign_apply(uint32_t instance, const struct bridge_facts *bridges, size_t 
 
 /*
  * Puts into outcome an fd of a memory file with what the firewalls look like, one line each:
- *     chain FAMILY HOOK TABLE NAME accept|drop    a base chain of somebody else's
+ *     chain FAMILY HOOK TABLE NAME STATE          a base chain of somebody else's, or Docker's
  *     rule FAMILY TABLE NAME COMMENT              a rule of ours in one
  *     legacy FAMILY TABLE                         a table of the iptables that nftables can not see
- * FAMILY is ip, ip6 or inet, HOOK input, forward or output. Negative errno.
+ * STATE is accept, by its policy; open, where rules of ours make up for its drop; docker, where
+ * those in Docker's chain do; drop, where nothing does. FAMILY is ip, ip6 or inet, HOOK input,
+ * forward or output. Negative errno.
  */
 int foreign_report(struct links *links, struct verb_outcome *outcome);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -136,6 +137,14 @@ def dns_answer(namespace: Namespace, server: str, name: str, timeout_s: float = 
         answer = resolver.recv(4096)
     count = struct.unpack("!H", answer[6:8])[0]
     return [socket.inet_ntoa(answer[len(query) + 16 * index + 12 :][:4]) for index in range(count)]
+
+
+def start_second_dns(host: Namespace, address: str | None) -> subprocess.Popen[bytes]:
+    """A dnsmasq of somebody else: on every address of the host without one."""
+    arguments = [f"--listen-address={address}", "--bind-interfaces"] if address else []
+    process = host.popen(["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file=", "--user=root", *arguments])
+    wait_for(lambda: works(lambda: dns_answer(host, address or "127.0.0.1", "localhost")), 5, "a second DNS server")
+    return process
 
 
 class Resident:

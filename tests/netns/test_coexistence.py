@@ -23,6 +23,7 @@ from lib.household import (
     dns_answer,
     resident,
     rules_of_ours,
+    start_second_dns,
     wait_rules,
     works,
 )
@@ -277,14 +278,6 @@ def test_host_without_a_network_gets_one_later(world, make_broker, bin_dir):
 
 
 # Names
-
-
-def start_second_dns(host, address):
-    """A dnsmasq of somebody else: on every address of the host without one."""
-    arguments = [f"--listen-address={address}", "--bind-interfaces"] if address else []
-    process = host.popen(["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--pid-file=", "--user=root", *arguments])
-    wait_for(lambda: works(lambda: dns_answer(host, address or "127.0.0.1", "localhost")), 5, "a second DNS server")
-    return process
 
 
 def test_second_dns_server_on_every_address_is_named(world, make_broker, bin_dir):

@@ -1,0 +1,68 @@
+#include "base/cleanup.h"
+#include "ctl/broker-call.h"
+#include "ctl/command.h"
+
+#include <stdio.h>
+
+static const char *text_of(const json_t *object, const char *member)
+{
+	const char *text = json_string_value(json_object_get(object, member));
+
+	return text ? text : "";
+}
+
+static void print_finding(const json_t *finding)
+{
+	const char *network = text_of(finding, "network");
+
+	if (*network)
+		printf("%s: network \"%s\": %s\n", text_of(finding, "problem"), network,
+			text_of(finding, "text"));
+	else
+		printf("%s: %s\n", text_of(finding, "problem"), text_of(finding, "text"));
+	printf("    mend: %s\n", text_of(finding, "mend"));
+}
+
+static void print_accepts(const json_t *accepts)
+{
+	size_t i;
+	json_t *rule;
+
+	if (json_array_size(accepts) > 0)
+		printf("rules of ours in other firewalls, for as long as their networks run:\n");
+	json_array_foreach(accepts, i, rule) printf("    %s\n", json_string_value(rule));
+}
+
+static void print_findings(const json_t *findings)
+{
+	size_t i;
+	json_t *finding;
+
+	if (json_array_size(findings) == 0)
+		printf("nothing found: networks, firewalls, routes and names are as they should "
+		       "be\n");
+	json_array_foreach(findings, i, finding) print_finding(finding);
+}
+
+static int run(struct ctl *ctl, size_t arguments_count, char **arguments)
+{
+	cleanup_broker vmnet_broker_t *broker = ctl_connect(ctl);
+	cleanup_ctl_json json_t *answer = broker ? ctl_call(broker, "Diagnose", NULL) : NULL;
+	const json_t *findings = json_object_get(answer, "findings");
+	int status = json_array_size(findings) > 0 ? 1 : 0;
+
+	if (!answer)
+		return 1;
+	if (ctl->json)
+		return ctl_print_json(answer) ? 1 : status;
+	print_findings(findings);
+	print_accepts(json_object_get(answer, "accepts"));
+	return fflush(stdout) == 0 ? status : 1;
+}
+
+const struct command doctor_command = {
+	.name = "doctor",
+	.help = "find what keeps VMs from the network, and what mends it (1: something was found)",
+	.usage = "",
+	.run = run,
+};
