@@ -97,6 +97,9 @@ static void take_foreign_message(
 	int type = NFNL_MSG_TYPE(message->nlmsg_type);
 	const struct nlattr *name = attributes[NFTA_CHAIN_NAME];
 
+	/* Published ports have a table of ours, too. */
+	if (strncmp(nla_get_string(attributes[NFTA_TABLE_NAME]), "vmnet_", strlen("vmnet_")) == 0)
+		return;
 	if (type == NFT_MSG_DELRULE &&
 		memmem(message, message->nlmsg_len, watch->accept_tag, strlen(watch->accept_tag)))
 		watch->firewall_changed = true;

@@ -1,6 +1,6 @@
 """A real firewalld on a bus of its own, in a lab's host namespace: with polkit, which decides who may tell it what.
 
-The package is unpacked and not installed, for a machine that runs the tests shall not get a firewall by it.
+It is not installed: tests/lib/unpacked.py.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from .lab import Lab, is_running, wait_for
+from .unpacked import MOUNTS, unpack
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / "cache" / "firewalld"
 ACTIONS = "usr/share/polkit-1/actions/org.fedoraproject.FirewallD1"
 START_S = 30
 
@@ -31,32 +30,15 @@ BUS = """<busconfig>
 </busconfig>
 """
 
-# The programs see a /usr and an /etc with firewalld in them, and nothing of theirs reaches the machine's.
-RUN = """
-mount -t overlay overlay -o lowerdir={tree}/usr:/usr /usr
-mount -t overlay overlay -o lowerdir={tree}/etc:/etc /etc
-mount -t tmpfs tmpfs /run/firewalld || {{ mount -t tmpfs tmpfs /run; mkdir /run/firewalld; }}
+RUN = (
+    MOUNTS
+    + """
+mount -t tmpfs tmpfs /run
+mkdir /run/firewalld
 mount -t tmpfs tmpfs /var/log
 exec "$@"
 """
-
-
-def tree() -> Path:
-    """The unpacked package, downloaded at first use."""
-    if not (CACHE / "usr/sbin/firewalld").exists():
-        CACHE.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE.parent) as work:
-            # apt's own user can't write below /root and would only say so.
-            command = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", "firewalld"]
-            if subprocess.run(command, cwd=work, capture_output=True).returncode:
-                subprocess.run(["apt-get", "update", "-q"], check=True, capture_output=True)
-                subprocess.run(command, cwd=work, check=True, capture_output=True)
-            package = next(Path(work).glob("firewalld_*.deb"))
-            unpacked = Path(work) / "tree"
-            subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
-            shutil.rmtree(CACHE, ignore_errors=True)
-            unpacked.rename(CACHE)
-    return CACHE
+)
 
 
 class Firewalld:
@@ -65,8 +47,7 @@ class Firewalld:
     def __init__(self, lab: Lab, zone: bool = True, user: str = "nobody") -> None:
         self.lab = lab
         self.directory = lab.public_directory("firewalld")
-        self.tree = self.directory / "tree"
-        shutil.copytree(tree(), self.tree, symlinks=True)
+        self.tree = unpack("firewalld", self.directory / "tree")
         shutil.copy(self.tree / f"{ACTIONS}.server.policy.choice", self.tree / f"{ACTIONS}.policy")
         rules = self.tree / "usr/share/polkit-1/rules.d"
         rules.mkdir(parents=True)

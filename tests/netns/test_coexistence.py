@@ -13,6 +13,7 @@ from lib.broker import MEMBER, VarlinkError
 from lib.household import (
     DOCKER,
     FIREWALLS,
+    HOST_PORT,
     NATIVE,
     UFW,
     VPN_ADDRESS,
@@ -24,10 +25,12 @@ from lib.household import (
     resident,
     rules_of_ours,
     start_second_dns,
+    tcp_answer,
     wait_rules,
     works,
 )
 from lib.lab import UPLINK, UPLINK_ADDRESS, WORLD_ADDRESS, wait_for
+from lib.ufw import Ufw
 
 IDLE_S = 1
 
@@ -102,6 +105,26 @@ def test_reload_of_a_firewall_is_mended_within_a_second(world, make_broker, bin_
             assert set(vm.broken()) == BLOCKED[firewall], "the imitation blocks what the real one does"
         wait_rules(world.host, lambda rules: len(rules) == len(before), 1, "accepts after a reload")
         assert not vm.broken()
+
+
+def test_ufw_itself(world, make_broker, bin_dir):
+    """The program, its reload, and its own way to open a service of the host."""
+    ufw = Ufw(world)
+    broker = make_broker(idle_timeout_s=IDLE_S)
+    with resident(broker, bin_dir) as vm:
+        ufw("--force", "enable")
+        for _ in range(2):
+            wait_rules(world.host, bool, 1, "accepts in ufw's chains")
+            wait_for(lambda: not vm.broken(), 2, "all ways")
+            ufw("reload")
+        assert "Status: active" in ufw("status")
+        world.host.start_echo(vm.gateway, HOST_PORT)
+        assert not works(lambda: tcp_answer(vm.namespace, vm.gateway, HOST_PORT, 1)), "that is ufw's to decide"
+        bridge = next(link["ifname"] for link in broker.links() if link["ifname"].startswith("vmbr"))
+        ufw("allow", "in", "on", bridge)
+        assert tcp_answer(vm.namespace, vm.gateway, HOST_PORT)
+    end_network(broker)
+    wait_for(lambda: not rules_of_ours(world.host), 2, "no rule of ours is left")
 
 
 def test_flushed_ruleset_is_mended_within_a_second(world, make_broker, bin_dir):
