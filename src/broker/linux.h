@@ -18,6 +18,7 @@ struct guard_watch;
 struct child_watch;
 struct firewalld;
 struct resolved;
+struct resolvers_watch;
 
 struct platform {
 	sd_event *event;
@@ -34,6 +35,7 @@ struct platform {
 	struct child_watch *children;
 	struct firewalld *firewalld;
 	struct resolved *resolved;
+	struct resolvers_watch *resolvers;
 };
 
 /*
@@ -86,6 +88,10 @@ int guard_watch_new(struct platform *platform, struct guard_watch **ret_watch);
 void guard_watch_free(struct guard_watch *watch);
 /* An interface with rules of its own has gone: they are soon taken away. */
 void guard_watch_note_end(struct guard_watch *watch);
+
+/* The host's name servers: resolvers-linux.c. */
+int resolvers_watch_new(struct platform *platform, struct resolvers_watch **ret_watch);
+void resolvers_watch_free(struct resolvers_watch *watch);
 
 /* Our names in systemd-resolved, where that runs: resolved-linux.c. */
 int resolved_new(struct platform *platform, struct resolved **ret_resolved);

@@ -7,6 +7,7 @@
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
 #include "broker/network-nat.h"
+#include "broker/resolvers.h"
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
@@ -188,8 +189,10 @@ static void remove_records(struct network *network)
 
 	free(network->hosts);
 	free(network->names);
+	free(network->resolvers);
 	network->hosts = NULL;
 	network->names = NULL;
+	network->resolvers = NULL;
 	if (error)
 		log_warn(network->tag, "its record could not be removed: %s", strerror(-error));
 }
@@ -243,7 +246,8 @@ static int create_bridge(struct network *network, uid_t uid, struct failure *fai
 			"the host's addresses and routes could not be read: %s", strerror(-error));
 	network->link = (struct platform_network){
 		.mode = network->settings.mode,
-		.gateway_offset = network->settings.gateway_offset,
+		.gateway_offset =
+			network->settings.gateway_offset ? network->settings.gateway_offset : 1,
 		.mtu = network->settings.mtu,
 	};
 	memcpy(network->link.uplink, network->settings.uplink, IFNAMSIZ);
@@ -333,9 +337,11 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 	network->uid = uid;
 	network_nat_want(network->registry);
 	error = network_write_hosts(network);
+	if (!error)
+		error = resolvers_write(network);
 	if (error)
-		return fail_undone(
-			network, error, "its hosts file could not be written", detail, failure);
+		return fail_undone(network, error, "its files for dnsmasq could not be written",
+			detail, failure);
 	report_start(network);
 	network_enter(network, NETWORK_STARTING);
 	start_service(network);
@@ -373,8 +379,11 @@ void network_start_adopted(struct network *network)
 	if (error)
 		log_warn(network->tag, "its subnet could not be recorded: %s", strerror(-error));
 	error = network_write_hosts(network);
+	if (!error)
+		error = resolvers_write(network);
 	if (error)
-		log_warn(network->tag, "its hosts file could not be written: %s", strerror(-error));
+		log_warn(network->tag, "its files for dnsmasq could not be written: %s",
+			strerror(-error));
 	start_service(network);
 }
 

@@ -11,6 +11,7 @@
 #include "broker/network-nat.h"
 #include "broker/network-overlap.h"
 #include "broker/network-start.h"
+#include "broker/resolvers.h"
 #include "broker/vm-names.h"
 
 #include <assert.h>
@@ -221,6 +222,7 @@ void network_free(struct network *network)
 	reservations_done(&network->memory.reservations);
 	free(network->hosts);
 	free(network->names);
+	free(network->resolvers);
 	free(network);
 }
 DEFINE_CLEANUP(struct network, network_free)
@@ -335,6 +337,11 @@ static void handle_firewalld_refused(void *context, const char *bridge, const ch
 			bridge, reason, bridge);
 }
 
+static void handle_resolvers_changed(void *context)
+{
+	resolvers_write_all(context);
+}
+
 static void handle_names_refused(void *context, const char *name, const char *reason)
 {
 	host_names_report_refusal(registry_find(context, name), reason);
@@ -423,6 +430,7 @@ static const struct platform_events platform_events = {
 	.uses_changed = handle_uses_changed,
 	.firewalld_refused = handle_firewalld_refused,
 	.forwards_stale = handle_forwards_stale,
+	.resolvers_changed = handle_resolvers_changed,
 	.names_refused = handle_names_refused,
 	.dhcp_line = handle_dhcp_line,
 	.dhcp_ended = handle_dhcp_ended,

@@ -86,8 +86,8 @@ struct network {
 	struct platform_timer *idle_timer;
 	struct network_hold *holds;
 	struct interface *interfaces;
-	char *hosts, *names; /* what dnsmasq's files say; NULL: not written yet */
-	bool overlap_told;   /* of what network-overlap.h warns of */
+	char *hosts, *names, *resolvers; /* what dnsmasq's files say; NULL: not written yet */
+	bool overlap_told;               /* of what network-overlap.h warns of */
 	struct failure last_failure;
 };
 

@@ -358,3 +358,13 @@ int platform_announce_names(
 {
 	return 0;
 }
+
+int platform_read_resolvers(
+	struct platform *platform, char ret_text[PLATFORM_RESOLVERS_SIZE], size_t *ret_size)
+{
+	if (!platform->resolvers)
+		return -ENOENT;
+	*ret_size = strlen(platform->resolvers);
+	memcpy(ret_text, platform->resolvers, *ret_size);
+	return 0;
+}

@@ -37,6 +37,7 @@ struct platform {
 	uint16_t listener_port; /* a program of the host has it, on every address; 0: none */
 	bool dhcp_serves_at_once;
 	const char *port_holder; /* NULL: nobody */
+	const char *resolvers;   /* resolv.conf; NULL: there is none */
 	int create_error, attach_error, vhost_error, dhcp_error, nat_error, guard_error,
 		destroy_error;
 	uint8_t next_random; /* platform_randomize() counts from here */

@@ -55,6 +55,7 @@ static const struct platform_events no_events = {
 	.uses_changed = ignore_change,
 	.firewalld_refused = ignore_line,
 	.forwards_stale = ignore_text,
+	.resolvers_changed = ignore_change,
 	.names_refused = ignore_line,
 	.dhcp_line = ignore_line,
 	.dhcp_ended = ignore_text,
@@ -435,6 +436,7 @@ void platform_close(struct platform *platform)
 	link_watch_free(platform->links);
 	firewalld_free(platform->firewalld);
 	resolved_free(platform->resolved);
+	resolvers_watch_free(platform->resolvers);
 	sd_event_source_disable_unref(platform->verbs_source);
 	sd_event_unref(platform->event);
 	free(platform);
@@ -479,6 +481,8 @@ int platform_open(
 		error = firewalld_new(platform, &platform->firewalld);
 	if (!error)
 		error = resolved_new(platform, &platform->resolved);
+	if (!error)
+		error = resolvers_watch_new(platform, &platform->resolvers);
 	if (!error)
 		error = link_watch_new(platform, &platform->links);
 	if (!error)

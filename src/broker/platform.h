@@ -18,8 +18,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PLATFORM_DETAIL_SIZE 160
-#define PLATFORM_QUEUES_MAX  8
+#define PLATFORM_DETAIL_SIZE    160
+#define PLATFORM_RESOLVERS_SIZE 16384
+#define PLATFORM_QUEUES_MAX     8
 
 struct platform;
 
@@ -95,6 +96,8 @@ struct platform_events {
 	void (*firewalld_refused)(void *context, const char *bridge, const char *reason);
 	/* The rules of forwards have gone. */
 	void (*forwards_stale)(void *context, const char *reason);
+	/* The host's name servers may be others now. */
+	void (*resolvers_changed)(void *context);
 	/* The host's resolver does not take a network's names, in its own words. */
 	void (*names_refused)(void *context, const char *network, const char *reason);
 	/* A line of the network's DHCP and DNS server. */
@@ -196,6 +199,13 @@ int platform_stop_dhcp(struct platform *platform, const char *network, char *det
 
 /* Has it read its hosts file again. It must have said that it serves. */
 int platform_reload_dhcp(struct platform *platform, const char *network);
+
+/*
+ * The host's resolv.conf(5), the beginning of a longer one. Negative errno: it is not there, or may
+ * not be read.
+ */
+int platform_read_resolvers(
+	struct platform *platform, char ret_text[PLATFORM_RESOLVERS_SIZE], size_t *ret_size);
 
 /*
  * Has the host's own programs find the names of a network, which runs, in its domain: the host's

@@ -287,7 +287,7 @@ int records_load_network(
 }
 
 /* What dnsmasq reads. */
-static const char *const service_suffixes[] = {".hosts", ".names"};
+static const char *const service_suffixes[] = {".hosts", ".names", ".resolvers"};
 
 int records_remove_network(struct records *records, const char *network)
 {
@@ -367,6 +367,12 @@ int records_save_hosts(struct records *records, const char *network, const char 
 int records_save_names(struct records *records, const char *network, const char *text)
 {
 	return durable_replace(records->runtime_networks, network_file(network, ".names").text,
+		text, strlen(text), 0600);
+}
+
+int records_save_resolvers(struct records *records, const char *network, const char *text)
+{
+	return durable_replace(records->runtime_networks, network_file(network, ".resolvers").text,
 		text, strlen(text), 0600);
 }
 

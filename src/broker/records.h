@@ -6,6 +6,7 @@
  *     RUNTIME/networks/NAME.json        a running network
  *     RUNTIME/networks/NAME.hosts       its reservations in dnsmasq's words
  *     RUNTIME/networks/NAME.names       its VMs' names in the form of hosts(5)
+ *     RUNTIME/networks/NAME.resolvers   whom its DNS asks, in the form of resolv.conf(5)
  *     RUNTIME/interfaces/NUMBER.json    a live interface
  *
  * A record is written whole or not at all; it is written before the kernel object it describes, and
@@ -84,9 +85,10 @@ int records_load_interface(
 /* Not being there is no error. */
 int records_remove_interface(struct records *records, uint32_t number);
 
-/* dnsmasq's files of reservations and of names; text is the whole of one. */
+/* dnsmasq's files of reservations, names and name servers; text is the whole of one. */
 int records_save_hosts(struct records *records, const char *network, const char *text);
 int records_save_names(struct records *records, const char *network, const char *text);
+int records_save_resolvers(struct records *records, const char *network, const char *text);
 
 /* Removes the records for which keep answers false, and unfinished writes. Returns how many
  * records were removed, or negative errno. */

@@ -106,6 +106,9 @@ static void add_dns(struct command *command, int *error, const struct bridge_fac
 		facts->network);
 	if (facts->mode == NETWORK_MODE_HOST)
 		add(command, error, "--no-resolv");
+	else
+		add(command, error, "--resolv-file=%s/networks/%s.resolvers", options->runtime_dir,
+			facts->network);
 }
 
 static void add_range(struct command *command, int *error, const struct bridge_facts *facts,

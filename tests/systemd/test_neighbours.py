@@ -175,6 +175,7 @@ def test_host_finds_vms_by_name(machine, vm, bridge):
         assert addresses(machine, bridge)[0] in resolves(machine, "-4", "host.shared.vmnet")
         assert "fd" in resolves(machine, "-6", "_gateway.shared.vmnet")
         shown = machine.run(["resolvectl", "status", bridge]).stdout
+        assert re.search(rf"DNS Servers:? {re.escape(addresses(machine, bridge)[0])} fd", shown), shown
         assert "~shared.vmnet" in shown and "-DefaultRoute" in shown, "asked for nothing else"
         machine.run(["systemctl", "restart", "systemd-resolved.service"])
     assert "systemd-resolved refuses" not in machine.log()

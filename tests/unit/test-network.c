@@ -858,6 +858,33 @@ static void hosts_are_written_for_dnsmasq(void **state)
 	network_release(hold);
 }
 
+static void name_servers_are_the_hosts_and_never_ourselves(void **state)
+{
+	struct fixture *fixture = *state;
+	struct platform *platform = fixture->platform;
+	struct network_hold *hold, *host;
+
+	hold = acquire(fixture, "shared");
+	assert_string_equal(read_text("run/networks/shared.resolvers"), "");
+	platform->resolvers = "# comment\nsearch example.com\nnameserver 10.0.0.1\n"
+			      "  nameserver\t2001:db8::1 # the second\nnameserver 192.168.64.1\n"
+			      "nameservers 10.0.0.2\nnameserver\nnameserver fe80::1%eth0\n"
+			      "options edns0\nnameserver 127.0.0.53";
+	platform->events->resolvers_changed(platform->context);
+	assert_string_equal(read_text("run/networks/shared.resolvers"),
+		"nameserver 10.0.0.1\nnameserver 2001:db8::1\nnameserver fe80::1%eth0\n"
+		"nameserver 127.0.0.53\n");
+	platform->resolvers = NULL;
+	platform->events->resolvers_changed(platform->context);
+	assert_string_equal(read_text("run/networks/shared.resolvers"), "");
+	host = acquire(fixture, "host");
+	assert_int_equal(access("run/networks/host.resolvers", F_OK), -1);
+	network_release(host);
+	network_release(hold);
+	platform_fake_fire_timers(platform, IDLE_MS);
+	assert_int_equal(access("run/networks/shared.resolvers", F_OK), -1);
+}
+
 static void a_name_is_one_vms(void **state)
 {
 	struct fixture *fixture = *state;
@@ -1351,6 +1378,7 @@ int main(void)
 		REGISTRY_TEST(an_address_is_recorded_before_it_is_used),
 		REGISTRY_TEST(a_number_in_use_is_passed_over),
 		REGISTRY_TEST(hosts_are_written_for_dnsmasq),
+		REGISTRY_TEST(name_servers_are_the_hosts_and_never_ourselves),
 		REGISTRY_TEST(a_name_is_one_vms),
 		REGISTRY_TEST(a_name_told_by_dhcp_is_kept_unless_it_is_anothers),
 		REGISTRY_TEST(lines_that_are_no_lease_name_nobody),
