@@ -219,21 +219,25 @@ static void take_config(void *context, struct config *config)
 }
 
 /* From the first moment on: one that comes early is taken when the loop runs. */
-static int block_signals(void)
+static int block_signals(bool stops_too)
 {
 	sigset_t signals;
 
 	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
+	if (stops_too) {
+		sigaddset(&signals, SIGTERM);
+		sigaddset(&signals, SIGINT);
+	}
 	return sigprocmask(SIG_BLOCK, &signals, NULL) < 0 ? -errno : 0;
 }
 
 static int watch_signals(struct front *front)
 {
-	int error = sd_event_add_signal(front->event, NULL, SIGTERM, handle_stop, front);
+	int error = block_signals(true);
 
+	if (error >= 0)
+		error = sd_event_add_signal(front->event, NULL, SIGTERM, handle_stop, front);
 	if (error >= 0)
 		error = sd_event_add_signal(front->event, NULL, SIGINT, handle_stop, front);
 	if (error >= 0)
@@ -246,12 +250,12 @@ static int open_platform(struct front *front, const struct front_options *option
 	int error = sd_event_new(&front->event);
 
 	if (error >= 0)
-		error = watch_signals(front);
-	if (error >= 0)
 		error = sd_event_set_watchdog(front->event, true);
 	if (error >= 0)
 		error = platform_open(front->event, options->is_unit ? NULL : &options->instance,
 			options->verbs, &front->platform);
+	if (error >= 0)
+		error = watch_signals(front);
 	if (error < 0)
 		log_error("main", "the broker's privileged part could not be reached: %s",
 			strerror(-error));
@@ -341,7 +345,8 @@ static void close_front(struct front *front)
 
 static int run(struct front *front, const struct front_options *options)
 {
-	int error = block_signals();
+	/* A unit may have to end while priv does not answer yet, or priv would not be started. */
+	int error = block_signals(!options->is_unit);
 
 	if (!error)
 		error = load_config(front, options);

@@ -183,8 +183,9 @@ class Machine:
         return [int(word) for word in self.run(["pgrep", "-x", "dnsmasq"], check=False).stdout.split()]
 
     def log(self) -> str:
-        """What the broker said."""
-        return self.run(["journalctl", "--no-pager", "--output=short-precise", "--unit=vmnet-broker*"]).stdout
+        """What the broker said; of a machine that is gone, what its console said."""
+        said = self.run(["journalctl", "--no-pager", "--output=short-precise", "--unit=vmnet-broker*"], check=False)
+        return said.stdout or self.console.read_text(errors="replace")
 
     def close(self) -> None:
         """Ends it in good order, or else by force."""

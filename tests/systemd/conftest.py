@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ def vm(machine: Machine) -> Iterator[TapVm]:
     """A VM of alice's, which answers."""
     with machine.connect(machine.alice) as peer:
         vm = TapVm(peer, hostname="web")
-    assert vm.lease() == vm.address
-    vm.start()
-    yield vm
-    vm.close()
+    with contextlib.closing(vm):
+        assert wait_for(vm.lease, 10, "DHCP answers") == vm.address
+        vm.start()
+        yield vm
