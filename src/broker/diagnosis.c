@@ -1,6 +1,6 @@
 #include "broker/diagnosis.h"
 
-#include "broker/network-overlap.h"
+#include "broker/network-obstacles.h"
 
 #include <string.h>
 

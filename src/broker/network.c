@@ -9,7 +9,7 @@
 #include "broker/network-adhoc.h"
 #include "broker/network-config.h"
 #include "broker/network-nat.h"
-#include "broker/network-overlap.h"
+#include "broker/network-obstacles.h"
 #include "broker/network-start.h"
 #include "broker/resolvers.h"
 #include "broker/vm-names.h"
@@ -131,32 +131,6 @@ static void fail_waiting(struct network *network, const struct failure *failure)
 	}
 }
 
-#define DNS_PORT  53
-#define DHCP_PORT 67
-
-/* dnsmasq only says that the address is in use. */
-static void explain_failure(
-	const struct network *network, const char *reason, struct failure *failure)
-{
-	char holder[PLATFORM_DETAIL_SIZE];
-	bool is_dhcp = strstr(reason, "DHCP");
-
-	if (strstr(reason, "in use") && platform_find_port_holder(network->registry->platform,
-						is_dhcp ? DHCP_PORT : DNS_PORT, holder))
-		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
-			"network \"%s\": its DHCP and DNS server dnsmasq does not start: port %d "
-			"of "
-			"every address is taken by %s; have that listen on addresses of its own "
-			"(dnsmasq: bind-interfaces, BIND: listen-on, unbound: interface), or set "
-			"\"%s\": false for this network",
-			network->name, is_dhcp ? DHCP_PORT : DNS_PORT, holder,
-			is_dhcp ? "dhcp" : "dns");
-	else
-		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
-			"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s",
-			network->name, reason);
-}
-
 static void fail_nat(struct network *network, const char *reason)
 {
 	struct failure failure;
@@ -195,7 +169,7 @@ static void handle_failed(void *context, const char *reason)
 	struct network *network = context;
 	struct failure failure;
 
-	explain_failure(network, reason, &failure);
+	network_explain_failure(network, reason, &failure);
 	network->last_failure = failure;
 	if (network->state == NETWORK_STARTING)
 		stop_network(network);
@@ -323,18 +297,7 @@ static void handle_nat_stale(void *context, const char *reason)
 
 static void handle_firewalld_refused(void *context, const char *bridge, const char *reason)
 {
-	static const char no_zone[] = "INVALID_ZONE";
-
-	if (strncmp(reason, no_zone, strlen(no_zone)) == 0)
-		log_warn("main",
-			"firewalld does not know the zone vmnet yet, so bridge %s is in its zone "
-			"trusted: run \"firewall-cmd --reload\"",
-			bridge);
-	else
-		log_warn("main",
-			"firewalld does not let bridge %s through: %s; run \"firewall-cmd "
-			"--zone=trusted --add-interface=%s\" as root",
-			bridge, reason, bridge);
+	registry_tell_refusal(bridge, reason);
 }
 
 static void handle_resolvers_changed(void *context)

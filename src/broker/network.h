@@ -87,7 +87,7 @@ struct network {
 	struct network_hold *holds;
 	struct interface *interfaces;
 	char *hosts, *names, *resolvers; /* what dnsmasq's files say; NULL: not written yet */
-	bool overlap_told;               /* of what network-overlap.h warns of */
+	bool overlap_told;               /* of what network-obstacles.h warns of */
 	struct failure last_failure;
 };
 

@@ -60,6 +60,7 @@ for tool in iptables ip6tables; do
     done
     $tool -A ufw-before-INPUT -i lo -j ACCEPT
 done
+ip6tables -A ufw-before-INPUT -p ipv6-icmp -j ACCEPT
 """
 
 # The workstation of nftables' own examples, with forwarding closed too.

@@ -29,7 +29,7 @@ from lib.household import (
     wait_rules,
     works,
 )
-from lib.lab import UPLINK, UPLINK_ADDRESS, WORLD_ADDRESS, wait_for
+from lib.lab import UPLINK, UPLINK_ADDRESS, UPLINK_ADDRESS6, WORLD_ADDRESS, WORLD_ADDRESS6, wait_for
 from lib.ufw import Ufw
 
 IDLE_S = 1
@@ -369,3 +369,28 @@ def test_resolvers_that_appear_later(world, make_broker, bin_dir, way):
         appear = RESOLVERS_APPEAR[way].format(server=WORLD_ADDRESS)
         world.host.run(["nsenter", f"--mount=/proc/{broker.priv_pid}/ns/mnt", "sh", "-ec", appear])
         wait_for(resolve, 5, "an answer of the new resolver")
+
+
+# IPv6
+
+
+def force_forwarding(host, link):
+    return host.sysctl(f"net/ipv6/conf/{link}/force_forwarding")
+
+
+@pytest.mark.parametrize("firewall", FIREWALLS)
+def test_ipv6_works_beside(world, make_broker, bin_dir, firewall):
+    """Advertisements, the gateway and the way out; forwarding is that of the uplink alone, and goes with the network."""
+    world.internet.start_echo(WORLD_ADDRESS6)
+    apply_firewall(world.host, FIREWALLS[firewall])
+    broker = make_broker(idle_timeout_s=IDLE_S)
+    before = world.host.sysctl(f"net/ipv6/conf/{UPLINK}/accept_ra")
+    with resident(broker, bin_dir) as vm:
+        assert force_forwarding(world.host, UPLINK) == "1"
+        assert world.host.sysctl("net/ipv6/conf/all/forwarding") == "0"
+        wait_for(lambda: works(lambda: tcp_answer(vm.namespace, WORLD_ADDRESS6, 7, 1)), 10, "the world by IPv6")
+        assert tcp_answer(vm.namespace, WORLD_ADDRESS6, 7).split()[0] == UPLINK_ADDRESS6
+        vm.namespace.run(["ping", "-c", "1", "-W", "3", vm.cable.line["net_ipv6_prefix"] + "1"])
+    end_network(broker)
+    wait_for(lambda: force_forwarding(world.host, UPLINK) == "0", 2, "the uplink as it was before")
+    assert world.host.sysctl(f"net/ipv6/conf/{UPLINK}/accept_ra") == before

@@ -1,9 +1,12 @@
-/* A host that moves: its new addresses and routes may be those of a running network. */
-#include "broker/network-overlap.h"
+/* What of the host is in a network's way, in words for people. */
+#include "broker/network-obstacles.h"
 
 #include "base/log.h"
 
 #include <string.h>
+
+#define DNS_PORT  53
+#define DHCP_PORT 67
 
 static bool is_bridge_of_ours(const struct registry *registry, const char *link)
 {
@@ -72,4 +75,42 @@ void registry_check_overlaps(struct registry *registry)
 		warn(network, text);
 		network->overlap_told = true;
 	}
+}
+
+/* dnsmasq only says that the address is in use. */
+void network_explain_failure(
+	const struct network *network, const char *reason, struct failure *failure)
+{
+	char holder[PLATFORM_DETAIL_SIZE];
+	bool is_dhcp = strstr(reason, "DHCP");
+
+	if (strstr(reason, "in use") && platform_find_port_holder(network->registry->platform,
+						is_dhcp ? DHCP_PORT : DNS_PORT, holder))
+		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\": its DHCP and DNS server dnsmasq does not start: port %d "
+			"of every address is taken by %s; have that listen on addresses of its "
+			"own (dnsmasq: bind-interfaces, BIND: listen-on, unbound: interface), or "
+			"set \"%s\": false for this network",
+			network->name, is_dhcp ? DHCP_PORT : DNS_PORT, holder,
+			is_dhcp ? "dhcp" : "dns");
+	else
+		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"network \"%s\": its DHCP and DNS server dnsmasq does not start: %s",
+			network->name, reason);
+}
+
+void registry_tell_refusal(const char *bridge, const char *reason)
+{
+	static const char no_zone[] = "INVALID_ZONE";
+
+	if (strncmp(reason, no_zone, strlen(no_zone)) == 0)
+		log_warn("main",
+			"firewalld does not know the zone vmnet yet, so bridge %s is in its zone "
+			"trusted: run \"firewall-cmd --reload\"",
+			bridge);
+	else
+		log_warn("main",
+			"firewalld does not let bridge %s through: %s; run \"firewall-cmd "
+			"--zone=trusted --add-interface=%s\" as root",
+			bridge, reason, bridge);
 }
