@@ -11,6 +11,7 @@
 
 #include "broker/settings.h"
 #include "wire/forward-spec.h"
+#include "wire/messages.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,7 +25,7 @@
 #define CONFIG_FILE_NAME_MAX    128
 #define CONFIG_MTU_MIN          1280  /* what IPv6 needs (RFC 8200 5) */
 #define CONFIG_MTU_MAX          65520 /* the largest that VM programs and TAPs carry */
-#define CONFIG_DESCRIPTION_SIZE 256
+#define CONFIG_DESCRIPTION_SIZE BROKER_DESCRIPTION_SIZE
 #define CONFIG_PRINCIPAL_SIZE   65 /* a user's or group's name with its NUL */
 #define CONFIG_PRINCIPALS_MAX   256
 #define CONFIG_RESERVATIONS_MAX 1024

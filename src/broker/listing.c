@@ -1,6 +1,7 @@
 #include "broker/listing.h"
 
 #include "base/cleanup.h"
+#include "broker/access.h"
 #include "broker/interface.h"
 #include "wire/messages.h"
 #include "wire/varlink.h"
@@ -10,6 +11,9 @@
 
 /* Of at most 400 bytes each, so that they fit into one message with room for members to come. */
 #define PAGE_LENGTH 128
+
+/* Of at most 900 bytes each, half of that a description full of quotes. */
+#define NETWORKS_PAGE_LENGTH 64
 
 static void describe(const struct interface *interface, struct broker_interface *ret_described)
 {
@@ -93,4 +97,32 @@ json_t *listing_make_interfaces(const struct registry *registry, uid_t uid, cons
 	qsort(interfaces, count, sizeof(*interfaces), compare);
 	return json_pack("{s:o, s:b}", "interfaces", encode_page(interfaces, count), "more",
 		count > PAGE_LENGTH);
+}
+
+static bool network_is_listed(
+	const struct network *network, const struct credentials *user, const char *after)
+{
+	return (network->config || network->state != NETWORK_ABSENT) &&
+	       strcmp(network->name, after) > 0 && access_is_granted(network, user);
+}
+
+/* The registry has them sorted. */
+json_t *listing_make_networks(
+	const struct registry *registry, const struct credentials *user, const char *after)
+{
+	cleanup_json json_t *list = json_array();
+	const struct network *network = registry->networks;
+
+	for (; network && json_array_size(list) < NETWORKS_PAGE_LENGTH; network = network->next) {
+		struct broker_network described;
+
+		if (!network_is_listed(network, user, after))
+			continue;
+		network_describe(network, &described);
+		if (json_array_append_new(list, broker_network_encode(&described)) < 0)
+			return NULL;
+	}
+	while (network && !network_is_listed(network, user, after))
+		network = network->next;
+	return json_pack("{s:O, s:b}", "networks", list, "more", network != NULL);
 }

@@ -1,6 +1,7 @@
 /* What there is, for those who may know of it. */
 #pragma once
 
+#include "broker/credentials.h"
 #include "broker/network.h"
 
 #include <jansson.h>
@@ -11,3 +12,10 @@
  * reference, or NULL when memory is out.
  */
 json_t *listing_make_interfaces(const struct registry *registry, uid_t uid, const char *after);
+
+/*
+ * ListNetworks' answer: of the networks that a user may use the first ones whose names come behind
+ * after, as many as one answer has. A new reference, or NULL when memory is out.
+ */
+json_t *listing_make_networks(
+	const struct registry *registry, const struct credentials *user, const char *after);

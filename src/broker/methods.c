@@ -353,19 +353,16 @@ static void handle_create(
 static void handle_list(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
-	json_t *list = json_array();
+	struct list_networks_call list;
+	char reason[BROKER_REASON_SIZE];
 
-	if (call->parameters && json_object_size(call->parameters) > 0) {
-		json_decref(list);
-		fail_invalid(session, "ListNetworks takes no parameters");
-		return;
-	}
-	for (const struct network *network = session->registry->networks; list && network;
-		network = network->next)
-		if ((network->config || network->state != NETWORK_ABSENT) &&
-			access_is_granted(network, &session->peer->credentials))
-			json_array_append_new(list, encode_network(network));
-	peer_reply(session->peer, json_pack("{s:o}", "networks", list), NULL, 0);
+	if (list_networks_decode(call->parameters, &list, reason) < 0)
+		fail_invalid(session, reason);
+	else
+		peer_reply(session->peer,
+			listing_make_networks(
+				session->registry, &session->peer->credentials, list.after),
+			NULL, 0);
 }
 
 static void handle_list_interfaces(

@@ -26,6 +26,9 @@ void network_describe(const struct network *network, struct broker_network *ret_
 	snprintf(described.name, sizeof(described.name), "%s", network->name);
 	snprintf(described.mode, sizeof(described.mode), "%s", network_mode_to_text(mode));
 	network_get_domain(network, described.domain);
+	if (network->config)
+		memcpy(described.description, network->config->description,
+			sizeof(described.description));
 	if (described.running) {
 		described.mtu = network->link.mtu;
 		described.subnet = network->link.subnet;

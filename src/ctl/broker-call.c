@@ -64,6 +64,44 @@ json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters)
 	return answer;
 }
 
+/* Adds the page behind *last to whole. Returns 1 when there are more, 0 when that was the last one,
+ * or -1 when it could not be had. */
+static int add_page(vmnet_broker_t *broker, const char *method, json_t *whole, const char *list,
+	const char *key, const char **last)
+{
+	json_t *parameters = *last ? json_pack("{s:s}", "after", *last) : NULL;
+	cleanup_ctl_json json_t *answer = ctl_call(broker, method, parameters);
+	json_t *page = json_object_get(answer, list);
+	json_t *end = json_array_get(page, json_array_size(page) - 1);
+
+	if (!answer)
+		return -1;
+	if (json_array_extend(json_object_get(whole, list), page) < 0) {
+		log_error(CTL_TAG, "out of memory");
+		return -1;
+	}
+	if (!json_is_true(json_object_get(answer, "more")) || !end)
+		return 0;
+	/* Lives on in whole. */
+	*last = json_string_value(json_object_get(end, key));
+	return *last ? 1 : 0;
+}
+
+json_t *ctl_call_pages(
+	vmnet_broker_t *broker, const char *method, const char *list, const char *key)
+{
+	json_t *whole = json_pack("{s:[]}", list);
+	const char *last = NULL;
+	int more = 1;
+
+	while (more > 0)
+		more = add_page(broker, method, whole, list, key, &last);
+	if (more == 0)
+		return whole;
+	json_decref(whole);
+	return NULL;
+}
+
 int ctl_print_json(const json_t *value)
 {
 	int error = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

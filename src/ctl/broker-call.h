@@ -28,7 +28,15 @@ static inline void cleanup_ctl_broker(vmnet_broker_t **broker)
 json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters);
 
 /*
- * The same without a word: *ret_answer, the caller's, is written on success only.
+ * Calls a method whose answers are pages of a list, as often as there are more: list is the list's
+ * name in an answer, key what in an entry the next page is asked behind. Returns an object with the
+ * whole list, the caller's, or NULL: what failed has been said then.
+ */
+json_t *ctl_call_pages(
+	vmnet_broker_t *broker, const char *method, const char *list, const char *key);
+
+/*
+ * ctl_call() without a word: *ret_answer, the caller's, is written on success only.
  * ctl_report_failure() says what failed, if it is called before anything else is done with the
  * handle.
  */

@@ -12,12 +12,14 @@ static const struct column columns[] = {
 	{"MTU", "mtu"},
 	{"BRIDGE", "bridge"},
 	{"DOMAIN", "domain"},
+	{"DESCRIPTION", "description"},
 };
 
 static int run(struct ctl *ctl, size_t arguments_count, char **arguments)
 {
 	cleanup_broker vmnet_broker_t *broker = ctl_connect(ctl);
-	cleanup_ctl_json json_t *answer = broker ? ctl_call(broker, "ListNetworks", NULL) : NULL;
+	cleanup_ctl_json json_t *answer =
+		broker ? ctl_call_pages(broker, "ListNetworks", "networks", "name") : NULL;
 
 	if (!answer)
 		return 1;

@@ -188,7 +188,8 @@ json_t *broker_network_encode(const struct broker_network *network)
 		member_set_text(object, "lastAddress", last) < 0 ||
 		member_set_text(object, "ipv6Prefix", prefix) < 0 ||
 		member_set_text(object, "gateway6", gateway6) < 0 ||
-		member_set_text(object, "bridge", network->bridge) < 0)
+		member_set_text(object, "bridge", network->bridge) < 0 ||
+		member_set_text(object, "description", network->description) < 0)
 		return NULL;
 	return take_ptr(object);
 }
@@ -266,6 +267,8 @@ int broker_network_decode(json_t *value, struct broker_network *ret_network)
 		decode_text(value, "mode", network.mode, sizeof(network.mode)) < 0 ||
 		decode_text(value, "bridge", network.bridge, sizeof(network.bridge)) < 0 ||
 		decode_text(value, "domain", network.domain, sizeof(network.domain)) < 0 ||
+		decode_text(value, "description", network.description,
+			sizeof(network.description)) < 0 ||
 		decode_uint32(value, "mtu", &network.mtu) < 0 ||
 		decode_network_addresses(value, &network) < 0 || decode_ipv6(value, &network) < 0)
 		return -EBADMSG;
@@ -543,6 +546,31 @@ json_t *broker_interface_encode(const struct broker_interface *interface)
 		interface->locked);
 
 	return object && set_interface_record(object, interface) == 0 ? take_ptr(object) : NULL;
+}
+
+static const char *list_networks_decode_after(json_t *value, void *call)
+{
+	struct list_networks_call *list = call;
+
+	if (!json_is_string(value) ||
+		text_copy(list->after, sizeof(list->after), json_string_value(value)) < 0)
+		return "must be the name of a network, as the answer before had it last";
+	return NULL;
+}
+
+static const struct parameter list_networks_parameters[] = {
+	{.name = "after", .decode = list_networks_decode_after},
+};
+
+int list_networks_decode(json_t *parameters, struct list_networks_call *ret_call, char *reason)
+{
+	struct list_networks_call call = {0};
+	int error = parameters_decode(parameters, list_networks_parameters,
+		array_length(list_networks_parameters), &call, reason);
+
+	if (!error)
+		*ret_call = call;
+	return error;
 }
 
 static const char *list_interfaces_decode_after(json_t *value, void *call)

@@ -19,11 +19,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BROKER_INTERFACE   "org.vmnet.Broker"
-#define VARLINK_SERVICE    "org.varlink.service"
-#define BROKER_REASON_SIZE 512
-#define BROKER_QUEUES_MAX  8
-#define BROKER_SOCKETS_MAX 2
+#define BROKER_INTERFACE        "org.vmnet.Broker"
+#define VARLINK_SERVICE         "org.varlink.service"
+#define BROKER_REASON_SIZE      512
+#define BROKER_DESCRIPTION_SIZE 256
+#define BROKER_QUEUES_MAX       8
+#define BROKER_SOCKETS_MAX      2
 
 /* The errors of org.vmnet.Broker. Each carries {"reason": text}. */
 enum broker_error {
@@ -60,11 +61,12 @@ struct broker_network {
 	struct in6_addr ipv6_prefix; /* a /64; the host is its ::1 */
 	uint32_t mtu;
 	char bridge[16]; /* the bridge's link name; empty while it does not run */
-	char domain[NETWORK_NAME_SIZE + 8]; /* "shared.vmnet" */
+	char domain[NETWORK_NAME_SIZE + 8];        /* "shared.vmnet" */
+	char description[BROKER_DESCRIPTION_SIZE]; /* for people; may be empty */
 	bool running;
 };
 
-/* AcquireNetwork(network, ...), also EnlargeSocketBuffers' sibling; ListNetworks has no parameters.
+/* AcquireNetwork(network, ...), also EnlargeSocketBuffers' sibling.
  */
 struct acquire_network_call {
 	struct network_choice wanted;
@@ -121,6 +123,11 @@ struct broker_interface {
 	bool isolated, locked; /* how its port is kept */
 };
 
+/* ListNetworks(after). */
+struct list_networks_call {
+	char after[NETWORK_NAME_SIZE]; /* empty: from the first on */
+};
+
 /* ListInterfaces(after). */
 struct list_interfaces_call {
 	char after[16]; /* empty: from the first on */
@@ -153,6 +160,7 @@ int enlarged_socket_buffers_decode(json_t *parameters, uint32_t *ret_bytes);
 
 json_t *broker_interface_encode(const struct broker_interface *interface);
 
+int list_networks_decode(json_t *parameters, struct list_networks_call *ret_call, char *reason);
 int list_interfaces_decode(json_t *parameters, struct list_interfaces_call *ret_call, char *reason);
 
 /* Where a forward comes from, and so when it ends. */

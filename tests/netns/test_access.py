@@ -100,6 +100,32 @@ def test_a_refusal_makes_no_network(make_broker):
         assert not broker.links()
 
 
+def test_more_networks_than_one_answer_has(make_broker):
+    """With descriptions that are as long in JSON as they get; half of the networks are not for the user."""
+    others = {"users": [1]}
+    networks = {
+        f"n{number:03}": {"mode": "host", "description": '"' * 255, **({"allow": others} if number % 2 else {})}
+        for number in range(250)
+    }
+    broker = make_broker(networks=networks)
+    for user, expected in ((None, [*networks]), (MEMBER, [name for name in networks if int(name[1:]) % 2 == 0])):
+        names, more = [], {"more": True}
+        with broker.connect(user) as peer:
+            while more["more"]:
+                more, _ = peer.call("ListNetworks", **({"after": names[-1]} if names else {}))
+                names += [network["name"] for network in more["networks"]]
+                assert len(more["networks"]) <= 64
+        assert names == sorted([*expected, "host", "shared"])
+
+
+def test_the_description_is_told(make_broker):
+    broker = make_broker(networks={"lab": {"mode": "host", "description": "for tests"}})
+    with broker.connect(MEMBER) as peer:
+        networks = {network["name"]: network for network in peer.call("ListNetworks")[0]["networks"]}
+        assert networks["lab"]["description"] == "for tests" and "description" not in networks["host"]
+        assert peer.call("AcquireNetwork", network="lab")[0]["network"]["description"] == "for tests"
+
+
 # Quotas
 
 
