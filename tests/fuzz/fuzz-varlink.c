@@ -95,6 +95,35 @@ static void drive_list_interfaces(json_t *parameters)
 		check(strlen(call.after) < sizeof(call.after));
 }
 
+static void drive_forward(json_t *parameters)
+{
+	struct broker_forward forward = {.is_active = true};
+	char listen[ENDPOINT_TEXT_SIZE], target[FORWARD_TARGET_SIZE];
+	char reason[BROKER_REASON_SIZE] = "";
+	struct forward_call call;
+	struct forward_spec again;
+	json_t *encoded;
+
+	if (forward_call_decode(parameters, &call, reason) < 0) {
+		check(*reason);
+		return;
+	}
+	check(call.spec.listen.port != 0 && call.spec.target.port != 0);
+	endpoint_to_text(&call.spec.listen, listen);
+	forward_target_to_text(&call.spec, target);
+	forward_spec_init(&again);
+	again.protocol = call.spec.protocol;
+	check(forward_spec_set_listen(&again, listen) == 0);
+	check(forward_spec_set_target(&again, target) == 0);
+	check(forward_spec_settle(&again) == 0);
+	check(forward_specs_are_equal(&call.spec, &again));
+	forward.spec = call.spec;
+	forward.address = call.spec.target;
+	encoded = broker_forward_encode(&forward);
+	check(encoded != NULL);
+	json_decref(encoded);
+}
+
 static void drive_network(json_t *parameters)
 {
 	struct broker_network network, again;
@@ -151,6 +180,7 @@ static void drive_call(json_t *message)
 	drive_create(call.parameters);
 	drive_enlarge(call.parameters);
 	drive_list_interfaces(call.parameters);
+	drive_forward(call.parameters);
 	made = varlink_make_call(call.method, json_incref(call.parameters));
 	check(made && varlink_call_decode(made, &call) == 0);
 	json_decref(made);

@@ -727,3 +727,18 @@ def test_ipv6(broker, boot, protocol):
             assert ask(neighbour.namespace, network["gateway6"], port)[0] != source, "it seems to be the gateway"
         if protocol == "tcp":
             assert is_refused(broker.namespace, "::1", 8080), "from there nothing leads out"
+
+
+def test_a_changed_configuration(make_broker, boot_on):
+    """What is configured no more ends, what is new begins, and connections through what stays don't notice."""
+    def networks(*forwards):
+        return {"shared": {"mode": "shared", "forwards": list(forwards)}}
+
+    stays, goes, comes = ({"port": port, "to": "web:80"} for port in (8080, 8081, 8082))
+    broker = make_broker(networks=networks(stays, goes))
+    boot_on(broker, hostname="web")
+    assert ask_tcp(broker.lab.internet, UPLINK_ADDRESS, 8081)
+    broker.write_config(networks(stays, comes))
+    wait_for(lambda: answers(broker.lab.internet, UPLINK_ADDRESS, 8082), 10, "the new one")
+    assert is_refused(broker.lab.internet, UPLINK_ADDRESS, 8081)
+    assert ask_tcp(broker.lab.internet, UPLINK_ADDRESS, 8080)
