@@ -91,6 +91,9 @@ class Holder:
                 return frame.arp_source_mac
         raise TimeoutError(f"{self.name}: nobody answered for {address} within {deadline_s} s")
 
+    def arp_reply(self, request: frames.Frame) -> bytes:
+        return frames.arp_reply(self.mac, self.address, request.arp_source_mac, request.source_ip)
+
     def pings(self, address: str, mac: str, deadline_s: float = 1) -> bool:
         """Whether one echo request is answered."""
         request = frames.icmp_echo(self.address, address, 7, 1)
@@ -170,7 +173,10 @@ class Traffic:
 
     def _note(self, frame: bytes) -> None:
         kind = "neighbour" if b"neighbour" in frame else "gateway"
-        if kind == "gateway" and frames.parse(frame).icmp_type != frames.ICMP_ECHO_REPLY:
+        parsed = frames.parse(frame)
+        if parsed.arp_operation == frames.ARP_REQUEST and parsed.destination_ip == self.victim.address:
+            self.victim.send(self.victim.arp_reply(parsed))  # or the gateway would forget it after some seconds
+        if kind == "gateway" and parsed.icmp_type != frames.ICMP_ECHO_REPLY:
             return
         now = time.monotonic()
         self._gaps[kind] = max(self._gaps[kind], now - self._last[kind])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import itertools
 import json
 import os
 import signal
@@ -19,20 +18,18 @@ import time
 import pytest
 
 from lib import frames
+from lib.attacks import ATTACKS, UNKNOWN_MAC, datagram, discover, ip6_frame, ip_frame, markers, message6
 from lib.broker import MEMBER
-from lib.frames import BROADCAST, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, arp, ethernet, ipv6, tagged, udp
+from lib.frames import BROADCAST, ETHERTYPE_ARP, arp, udp
 from lib.holder import Holder, Listener, Traffic
 from lib.lab import wait_for
 
 NETWORKS = {"locked": {"mode": "shared", "lock_mac": True}, "open": {"mode": "shared"}}
-UNKNOWN_MAC, MULTICAST6, ALL_NODES = "52:54:00:99:99:99", "33:33:00:00:00:01", "ff02::1"
 UNDONE_S = 1
 
 SIOCSIFHWADDR = 0x8924
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETLINK, TUNSETGROUP = 0x400454CA, 0x400454CB, 0x400454CC, 0x400454CD, 0x400454CE
 TUNSETSNDBUF, TUNATTACHFILTER, TUNSETQUEUE, TUNSETCARRIER = 0x400454D4, 0x401054D5, 0x400454D9, 0x400454E2
-
-_markers = (f"marker-{number:06}.".encode() for number in itertools.count())
 
 
 @pytest.fixture
@@ -54,136 +51,8 @@ def hold(broker):
         holder.close()
 
 
-# What is sent
-
-
-def ip_frame(packet, source, destination=BROADCAST):
-    return ethernet(destination, source, ETHERTYPE_IPV4, packet)
-
-
-def ip6_frame(packet, source):
-    return ethernet(MULTICAST6, source, ETHERTYPE_IPV6, packet)
-
-
-def datagram(source_ip, marker, source_port=9, destination_port=9):
-    return udp(source_ip, source_port, "255.255.255.255", destination_port, marker)
-
-
-def message6(kind, rest, source=None, before=b""):
-    """An ICMPv6 message to everybody; before: a hop-by-hop header of 8 bytes."""
-    source = source or "fe80::1"
-    payload = frames.icmpv6(source, ALL_NODES, kind, rest)
-    if before:
-        return ipv6(source, ALL_NODES, 0, bytes([58]) + before + payload)
-    return ipv6(source, ALL_NODES, 58, payload)
-
-
-def advertisement(marker):
-    """A router advertisement (RFC 4861 4.2), its options what the test looks for."""
-    return struct.pack("!BBHII", 64, 0, 1800, 0, 0) + marker
-
-
-def redirect(marker):
-    return struct.pack("!IBBH", 0, 0x45, 0, 20) + bytes(16) + marker
-
-
-def announce(address, mac):
-    """A gratuitous ARP: a request for oneself, as a sender's MAC says (RFC 5227 3)."""
-    return lambda a, v, m: [
-        arp(operation, mac(a, v), address(a, v), UNKNOWN_MAC, address(a, v), BROADCAST)[:42] + m for operation in (1, 2)
-    ]
-
-
-def odd_arp(a, v, marker):
-    """Linux takes hardware type 6 for Ethernet, too."""
-    frame = arp(2, a.mac, a.gateway, UNKNOWN_MAC, a.gateway, BROADCAST)[:42]
-    return [frame[:14] + b"\0\6" + frame[16:] + marker]
-
-
-def gateway6(holder):
-    return frames.link_local(holder.gateway_mac)
-
-
-PRIORITY_TAG = 0
-HOP_BY_HOP = bytes([0, 1, 4, 0, 0, 0, 0])
-
-# By name: the frames, and whether they are dropped without lock_mac, too. a is who sends, v the victim, m a marker.
-ATTACKS = {
-    "another VM's MAC": (lambda a, v, m: [ip_frame(datagram(a.address, m), v.mac)], False),
-    "an unknown MAC": (lambda a, v, m: [ip_frame(datagram(a.address, m), UNKNOWN_MAC)], False),
-    "the gateway's MAC": (lambda a, v, m: [ip_frame(datagram(a.address, m), a.gateway_mac)], True),
-    "another VM's IPv4 address": (lambda a, v, m: [ip_frame(datagram(v.address, m), a.mac)], False),
-    "a foreign IPv4 address": (lambda a, v, m: [ip_frame(datagram("203.0.113.9", m), a.mac)], False),
-    "the gateway's IPv4 address": (lambda a, v, m: [ip_frame(datagram(a.gateway, m), a.mac)], True),
-    "no IPv4 address, and no DHCP": (lambda a, v, m: [ip_frame(datagram("0.0.0.0", m), a.mac)], False),
-    "ARP for another VM's address": (announce(lambda a, v: v.address, lambda a, v: a.mac), False),
-    "ARP for the gateway": (announce(lambda a, v: a.gateway, lambda a, v: a.mac), True),
-    "ARP for the gateway, of an odd type": (odd_arp, True),
-    "ARP with another VM's MAC inside": (
-        lambda a, v, m: [ethernet(BROADCAST, a.mac, ETHERTYPE_ARP, announce(
-            lambda a, v: a.address, lambda a, v: v.mac)(a, v, m)[0][14:])],
-        False,
-    ),
-    "DHCP in another VM's name": (
-        lambda a, v, m: [
-            ip_frame(udp("0.0.0.0", 68, "255.255.255.255", 67, discover(v.mac) + m), a.mac),
-            ip_frame(udp(a.address, 68, "255.255.255.255", 67, discover(v.mac) + m), a.mac),
-        ],
-        False,
-    ),
-    "rogue DHCP": (lambda a, v, m: [ip_frame(datagram(a.address, m, 67, 68), a.mac)], True),
-    "rogue DHCP from another port": (lambda a, v, m: [ip_frame(datagram(a.address, m, 6767, 68), a.mac)], True),
-    "rogue DHCPv6": (
-        lambda a, v, m: [
-            ip6_frame(frames.udp6("fe80::5", port, ALL_NODES, 546, m), a.mac) for port in (547, 5470)
-        ],
-        True,
-    ),
-    "rogue router advertisement": (lambda a, v, m: [ip6_frame(message6(134, advertisement(m)), a.mac)], True),
-    "rogue router advertisement behind a header": (
-        lambda a, v, m: [ip6_frame(message6(134, advertisement(m), before=HOP_BY_HOP), a.mac)],
-        True,
-    ),
-    "rogue router advertisement behind tags": (
-        lambda a, v, m: [
-            tagged(ip6_frame(message6(134, advertisement(m)), a.mac), PRIORITY_TAG),
-            tagged(tagged(ip6_frame(message6(134, advertisement(m)), a.mac), PRIORITY_TAG), PRIORITY_TAG),
-            tagged(tagged(ip6_frame(message6(134, advertisement(m)), a.mac), PRIORITY_TAG), PRIORITY_TAG, 0x88A8),
-        ],
-        True,
-    ),
-    "ICMP redirect": (
-        lambda a, v, m: [ip_frame(frames.ipv4(a.address, v.address, 1, b"\5\1" + bytes(6) + m), a.mac, v.mac)],
-        True,
-    ),
-    "ICMPv6 redirect": (lambda a, v, m: [ip6_frame(message6(137, bytes(36) + m), a.mac)], True),
-    "neighbour advertisement for the gateway": (
-        lambda a, v, m: [
-            ip6_frame(message6(136, bytes(4) + frames.in6(gateway6(a)) + b"\2\1" + frames.mac_bytes(a.mac) + m), a.mac)
-        ],
-        True,
-    ),
-    "the gateway's IPv6 address": (
-        lambda a, v, m: [ip6_frame(frames.udp6(gateway6(a), 9, ALL_NODES, 9, m), a.mac)],
-        True,
-    ),
-    "a foreign IPv6 address": (
-        lambda a, v, m: [ip6_frame(frames.udp6("2001:db8::5", 9, ALL_NODES, 9, m), a.mac)],
-        False,
-    ),
-    "another VM's MAC over IPv6": (
-        lambda a, v, m: [ip6_frame(frames.udp6("fe80::5", 9, ALL_NODES, 9, m), v.mac)],
-        False,
-    ),
-    "BPDU": (lambda a, v, m: [ethernet("01:80:c2:00:00:00", a.mac, 39, b"\x42\x42\3" + m)], True),
-    "LLDP": (lambda a, v, m: [ethernet("01:80:c2:00:00:0e", a.mac, 0x88CC, m)], True),
-    "a VLAN tag": (lambda a, v, m: [tagged(ip_frame(datagram(a.address, m), a.mac), 7)], False),
-    "another ethertype": (lambda a, v, m: [ethernet(BROADCAST, a.mac, 0x88B5, m)], False),
-}
-
-
 def honest(sender):
-    marker = next(_markers)
+    marker = next(markers)
     sender.send(sender.datagram(marker))
     return marker
 
@@ -216,7 +85,7 @@ def test_what_a_vm_may_not_send(neighbours, network):
     attacker, victim, ears = neighbours
     passed = {}
     for name, (make, always) in ATTACKS.items():
-        marker = next(_markers)
+        marker = next(markers)
         sent = make(attacker, victim, marker)
         assert all(marker in frame for frame in sent)
         passed[name] = bool(seen(attacker, [victim, ears], sent, marker))
@@ -248,13 +117,13 @@ def test_what_a_locked_vm_may_send(hold, broker):
         if entry["family"] == "inet6" and entry["scope"] == "global"
     ).removesuffix("::1")
     for source in ("::", "fe80::1234", f"{prefix}::1234"):
-        marker = next(_markers)
+        marker = next(markers)
         for kind in (135, 133, 143) if source == "::" else (135, 136, 133):
             rest = bytes(4) + frames.in6(f"{prefix}::77") + marker
             assert seen(one, [other], [ip6_frame(message6(kind, rest, source), one.mac)], marker), (source, kind)
     # The gateway, the other VM, the world.
     assert one.pings(one.gateway, gateway_mac)
-    marker = next(_markers)
+    marker = next(markers)
     one.send(one.datagram(marker, other.address, other.mac))
     other.until(marker)
     assert one.pings("198.51.100.1", gateway_mac)
@@ -262,12 +131,6 @@ def test_what_a_locked_vm_may_send(hold, broker):
 
 def address_list(broker, link):
     return json.loads(broker.namespace.ip("-json", "address", "show", "dev", link))
-
-
-def discover(mac):
-    """DHCPDISCOVER (RFC 2131 2), its answer broadcast."""
-    head = struct.pack("!BBBBIHH", 1, 1, 6, 0, 0x1234, 0, 0x8000) + bytes(16) + frames.mac_bytes(mac).ljust(16, b"\0")
-    return head + bytes(192) + b"\x63\x82\x53\x63" + bytes([53, 1, 1, 255])
 
 
 # One layer without the other
@@ -283,7 +146,7 @@ def test_rules_alone_hold_where_the_kernel_has_no_locked_ports(neighbours, broke
     for holder in (attacker, victim):
         broker.namespace.run(["bridge", "link", "set", "dev", holder.name, "locked", "off"])
     for name, (make, _) in ATTACKS.items():
-        marker = next(_markers)
+        marker = next(markers)
         assert not seen(attacker, [victim, ears], make(attacker, victim, marker), marker), name
     assert victim.resolve(victim.gateway) == attacker.gateway_mac
     assert victim.pings(victim.gateway, attacker.gateway_mac)
@@ -295,10 +158,10 @@ def test_the_port_alone_holds_while_the_rules_are_gone(hold, broker):
     os.kill(front, signal.SIGSTOP)  # it would make them again
     broker.namespace.run(["nft", "flush", "ruleset"])
     for mac in (victim.mac, UNKNOWN_MAC):
-        marker = next(_markers)
+        marker = next(markers)
         assert not seen(attacker, [victim], [ip_frame(datagram(attacker.address, marker), mac)], marker)
     os.kill(front, signal.SIGCONT)
-    marker = next(_markers)
+    marker = next(markers)
     spoofed = [ip_frame(datagram(victim.address, marker), attacker.mac)]
     wait_for(lambda: not seen(attacker, [victim], spoofed, marker), 1, "the rules hold again")
 
@@ -380,10 +243,10 @@ def test_tampering_while_the_broker_is_away(hold, broker):
         peer.call("ListNetworks")  # it serves when it has adopted
     assert attacker.link() is None and back.link()
     for one, other in ((victim, neighbour), (neighbour, victim)):
-        marker = next(_markers)
+        marker = next(markers)
         one.send(one.datagram(marker, other.address, other.mac))
         other.until(marker)
-    marker = next(_markers)
+    marker = next(markers)
     assert not seen(back, [victim], [ip_frame(datagram(victim.address, marker), back.mac)], marker)
 
 
@@ -467,6 +330,6 @@ def test_what_a_holder_does_to_itself(hold, broker):
         longest_s = traffic.stop()
     assert longest_s < UNDONE_S
     for make, _ in (ATTACKS["another VM's MAC"], ATTACKS["another VM's IPv4 address"], ATTACKS["rogue DHCP"]):
-        marker = next(_markers)
+        marker = next(markers)
         assert not seen(holder, [victim], make(holder, victim, marker), marker)
     assert holder.link() and "deleted interface" not in broker.log()
