@@ -35,6 +35,24 @@ int text_to_ipv4(const char *text, struct in_addr *ret_address)
 	return 0;
 }
 
+/* By hand, as mac_to_text(). */
+void ipv4_to_text(struct in_addr address, char *text)
+{
+	uint32_t value = ntohl(address.s_addr);
+
+	for (int shift = 24; shift >= 0; shift -= 8) {
+		uint32_t byte = value >> shift & 0xff;
+
+		if (byte >= 100)
+			*text++ = (char)('0' + byte / 100);
+		if (byte >= 10)
+			*text++ = (char)('0' + byte / 10 % 10);
+		*text++ = (char)('0' + byte % 10);
+		*text++ = '.';
+	}
+	text[-1] = '\0';
+}
+
 int text_to_ipv4_subnet(const char *text, struct ipv4_subnet *ret_subnet)
 {
 	char address_text[INET_ADDRSTRLEN];

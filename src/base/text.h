@@ -37,6 +37,9 @@ int text_to_uint32(const char *text, uint32_t minimum, uint32_t maximum, uint32_
 /* Dotted quad. */
 int text_to_ipv4(const char *text, struct in_addr *ret_address);
 
+/* The same into text, which has INET_ADDRSTRLEN bytes. */
+void ipv4_to_text(struct in_addr address, char *text);
+
 /* "192.168.64.0/24"; prefix length 8..30; a base address with host bits set is -EINVAL. */
 int text_to_ipv4_subnet(const char *text, struct ipv4_subnet *ret_subnet);
 

@@ -116,7 +116,10 @@ static void write_reservation(const struct text *text, struct mac mac, const cha
 	char mac_text[MAC_TEXT_SIZE];
 
 	mac_to_text(mac, mac_text);
-	fprintf(text->stream, "%s,%s", mac_text, address);
+	/* No fprintf(): of hundreds of lines for each interface, most are of this form. */
+	fputs(mac_text, text->stream);
+	fputc(',', text->stream);
+	fputs(address, text->stream);
 	/* With its domain: a bare "ignore", "infinite" or "1h" is not a name to dnsmasq. */
 	if (hostname)
 		fprintf(text->stream, ",%s.%s", hostname, text->domain);
@@ -166,7 +169,7 @@ static int write_text(const struct network *network, FILE *stream, write_line *w
 		struct in_addr address = ipv4_subnet_host(network->link.subnet, sorted[i].offset);
 		char address_text[INET_ADDRSTRLEN];
 
-		inet_ntop(AF_INET, &address, address_text, sizeof(address_text));
+		ipv4_to_text(address, address_text);
 		write(&text, sorted[i].mac, address_text);
 	}
 	free(text.names.list);

@@ -156,13 +156,6 @@ static int set_aside(int directory, const char *name)
 	return -EBADMSG;
 }
 
-static int write_object(int directory, struct file_name name, json_t *stolen)
-{
-	cleanup_json json_t *object = stolen;
-
-	return object ? durable_write_json(directory, name.text, object) : -ENOMEM;
-}
-
 /* Of what is running, and ends with a power cut. */
 static int write_runtime_object(int directory, struct file_name name, json_t *stolen)
 {
@@ -178,28 +171,48 @@ static int read_object(int directory, struct file_name name, json_t **ret_object
 	return error == -EBADMSG ? set_aside(directory, name.text) : error;
 }
 
-static json_t *encode_reservations(const struct network_memory *memory)
+/*
+ * By hand, as nothing in it needs to be quoted: it is written for each new MAC and has hundreds of
+ * entries. As JSON values they were a third of the CPU time that interfaces cost.
+ */
+static void write_memory(FILE *stream, const struct network_memory *memory)
 {
-	json_t *list = json_array();
+	char subnet[SUBNET_TEXT_SIZE];
 
-	for (size_t i = 0; list && i < memory->reservations.count; i++) {
+	ipv4_subnet_to_text(memory->subnet, subnet);
+	fprintf(stream, "{\"subnet\":\"%s\",\"reservations\":[", subnet);
+	for (size_t i = 0; i < memory->reservations.count; i++) {
 		const struct reservation *entry = &memory->reservations.entries[i];
+		char mac[MAC_TEXT_SIZE], address[INET_ADDRSTRLEN];
 
-		json_array_append_new(list,
-			json_pack("{s:o, s:o}", "mac", make_mac(entry->mac), "address",
-				make_address(ipv4_subnet_host(memory->subnet, entry->offset))));
+		mac_to_text(entry->mac, mac);
+		ipv4_to_text(ipv4_subnet_host(memory->subnet, entry->offset), address);
+		fputs(i ? ",{\"mac\":\"" : "{\"mac\":\"", stream);
+		fputs(mac, stream);
+		fputs("\",\"address\":\"", stream);
+		fputs(address, stream);
+		fputs("\"}", stream);
 	}
-	return list;
+	fputs("]}", stream);
 }
 
 int records_save_memory(
 	struct records *records, const char *network, const struct network_memory *memory)
 {
+	cleanup_free char *text = NULL;
+	size_t size;
+	FILE *stream;
+
 	if (!memory->has_subnet)
 		return -EINVAL;
-	return write_object(records->state_networks, network_file(network, ".json"),
-		json_pack("{s:o, s:o}", "subnet", make_subnet(memory->subnet), "reservations",
-			encode_reservations(memory)));
+	stream = open_memstream(&text, &size);
+	if (!stream)
+		return -ENOMEM;
+	write_memory(stream, memory);
+	if (fclose(stream) != 0)
+		return -ENOMEM;
+	return durable_write(
+		records->state_networks, network_file(network, ".json").text, text, size, 0600);
 }
 
 static bool decode_reservation(struct network_memory *memory, const json_t *value)

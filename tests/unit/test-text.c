@@ -63,6 +63,20 @@ static void subnets_have_no_host_bits(void **state)
 	assert_int_equal(subnet.prefix_length, 30);
 }
 
+static void addresses_are_written_as_they_are_read(void **state)
+{
+	static const char *const texts[] = {
+		"0.0.0.0", "10.0.9.99", "100.109.110.200", "192.168.64.1", "255.255.255.255"};
+	struct in_addr address;
+	char back[INET_ADDRSTRLEN];
+
+	for (size_t i = 0; i < array_length(texts); i++) {
+		assert_int_equal(text_to_ipv4(texts[i], &address), 0);
+		ipv4_to_text(address, back);
+		assert_string_equal(back, texts[i]);
+	}
+}
+
 static void expect_subnet(const char *text, const char *mask, const char *last, uint32_t size)
 {
 	struct ipv4_subnet subnet;
@@ -214,6 +228,7 @@ int main(void)
 		cmocka_unit_test(numbers_are_decimal_and_within_bounds),
 		cmocka_unit_test(addresses_are_dotted_quads),
 		cmocka_unit_test(subnets_have_no_host_bits),
+		cmocka_unit_test(addresses_are_written_as_they_are_read),
 		cmocka_unit_test(subnets_are_calculated),
 		cmocka_unit_test(overlaps_are_found_both_ways),
 		cmocka_unit_test(macs_are_six_pairs),
