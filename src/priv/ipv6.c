@@ -67,6 +67,10 @@ int rtnl_set_ipv6(struct links *links, int index, const struct bridge_wish *wish
 	if (!wish->has_ipv6)
 		return sysctl_disable_ipv6(name);
 	error = set_switches(name);
+	/* It also makes the bridge call itself a router when VMs ask for its MAC; one that does not
+	 * is no router to them any more (RFC 4861 7.2.5). */
+	if (!error && wish->mode == NETWORK_MODE_SHARED)
+		error = sysctl_set_interface("ipv6", name, "forwarding", '1');
 	return error ? error : add_address(links, index, wish->ipv6_prefix);
 }
 

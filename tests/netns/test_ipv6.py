@@ -81,6 +81,21 @@ def test_vm_gets_a_prefix_and_reaches_host_world_and_sibling(broker, lab, make_v
     assert route["gateway"].startswith("fe80::") and route["dev"] == LINK
 
 
+def test_the_host_stays_a_router_when_it_is_probed(broker, make_vm):
+    """A neighbour that answers without the router flag is a router no more, and its routes go (RFC 4861 7.2.5)."""
+    vm = make_vm(broker)
+    own_address(vm)
+    (route,) = default_routes(vm)
+    router, mac = route["gateway"], next(link["address"] for link in broker.links() if "vmbr" in link["ifname"])
+    vm.namespace.ip("neigh", "replace", router, "lladdr", mac, "dev", LINK, "router", "nud", "probe")
+
+    def state():
+        return json.loads(vm.namespace.ip("-json", "-6", "neigh", "show", router, "dev", LINK))[0]
+
+    wait_for(lambda: "REACHABLE" in state()["state"], 5, "an answer to the probe")
+    assert default_routes(vm) and "router" in state()
+
+
 def ask_world(vm, sender_port=0):
     """What the echo server sees of a connection: address and port."""
 
