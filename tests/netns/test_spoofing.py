@@ -250,6 +250,27 @@ def test_tampering_while_the_broker_is_away(hold, broker):
     assert not seen(back, [victim], [ip_frame(datagram(victim.address, marker), back.mac)], marker)
 
 
+def test_tampering_that_hides_in_a_flood_of_events(hold, broker):
+    """The front's socket is full of harmless ones when the victim's MAC is taken and given back."""
+    attacker, victim, neighbour = hold(), hold(), hold()
+    front = broker.front_pid
+    os.kill(front, signal.SIGSTOP)
+    for _ in range(20000):
+        fcntl.ioctl(attacker.queues[0], TUNSETOWNER, 0)  # as it is; but told each time
+    TAMPERING["the victim's MAC, and back"](attacker, victim)
+    neighbour.send(neighbour.datagram(b"lost", victim.address, victim.mac))
+    os.kill(front, signal.SIGCONT)
+
+    def arrives():
+        marker = next(markers)
+        neighbour.send(neighbour.datagram(marker, victim.address, victim.mac))
+        victim.send(victim.datagram(marker, neighbour.address, neighbour.mac))
+        return all(any(marker in frame for frame in holder.received(0.02)) for holder in (victim, neighbour))
+
+    wait_for(arrives, UNDONE_S, "the victim has its entry again")
+    wait_for(lambda: "messages of the kernel were lost" in broker.log(), 1, "why")
+
+
 AS_HOLDER = """
 import errno, fcntl, os, socket, struct, sys
 name, tap = sys.argv[1].encode(), int(sys.argv[2])
