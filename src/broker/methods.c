@@ -400,11 +400,21 @@ static void handle_remove_forward(
 static void handle_diagnose(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
-	if (call->parameters && json_object_size(call->parameters) > 0)
+	struct registry *registry = session->registry;
+	struct failure failure;
+	uint32_t ignored;
+
+	if (call->parameters && json_object_size(call->parameters) > 0) {
 		fail_invalid(session, "Diagnose takes no parameters");
-	else
-		peer_reply(session->peer,
-			diagnosis_make(session->registry, &session->peer->credentials), NULL, 0);
+	} else if (!rate_limit_allow(&registry->diagnoses, rate_limit_now_ms(), &ignored)) {
+		failure_set(&failure, BROKER_ERROR_QUOTA_EXCEEDED,
+			"the host was looked at %d times within %d s; ask again later",
+			RATE_LIMIT_BURST, RATE_LIMIT_WINDOW_MS / 1000);
+		peer_fail(session->peer, &failure);
+	} else {
+		peer_reply(session->peer, diagnosis_make(registry, &session->peer->credentials),
+			NULL, 0);
+	}
 }
 
 static void handle_get_info(

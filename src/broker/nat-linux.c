@@ -18,6 +18,8 @@
 /* Our own change is over in far less; a foreign one is repaired within a second. */
 #define DEBOUNCE_MS 100
 #define BUFFER_SIZE 65536
+/* As priv knows it, too: where the accepts of others belong beside Docker. */
+#define DOCKER_CHAIN "DOCKER-USER"
 /* As priv has it, too: wider than any private range. */
 #define WIDE_PREFIX_LENGTH 8
 
@@ -86,6 +88,12 @@ static void take_damage(struct nat_watch *watch, bool *damaged)
 	arm(watch);
 }
 
+/* Whether a text is anywhere in it: a comment, a name, or the chain a rule jumps to. */
+static bool mentions(const struct nlmsghdr *message, const char *text)
+{
+	return memmem(message, message->nlmsg_len, text, strlen(text)) != NULL;
+}
+
 /*
  * What others do with their own rules is no business of ours, but for chains that may drop, and for
  * our accepts in them. Our own repair is told of too, and asked about once more: that finds nothing
@@ -95,18 +103,17 @@ static void take_foreign_message(
 	struct nat_watch *watch, const struct nlmsghdr *message, struct nlattr *const attributes[])
 {
 	int type = NFNL_MSG_TYPE(message->nlmsg_type);
-	const struct nlattr *name = attributes[NFTA_CHAIN_NAME];
 
 	/* Published ports have a table of ours, too. */
 	if (strncmp(nla_get_string(attributes[NFTA_TABLE_NAME]), "vmnet_", strlen("vmnet_")) == 0)
 		return;
-	if (type == NFT_MSG_DELRULE &&
-		memmem(message, message->nlmsg_len, watch->accept_tag, strlen(watch->accept_tag)))
+	if (type == NFT_MSG_DELRULE && mentions(message, watch->accept_tag))
 		watch->firewall_changed = true;
-	/* A base chain, or one of those that Docker keeps for others. */
+	/* Docker makes its chain for others first, and lets it count later. */
+	if ((type == NFT_MSG_NEWRULE || type == NFT_MSG_DELRULE) && mentions(message, DOCKER_CHAIN))
+		watch->firewall_changed = true;
 	if (type == NFT_MSG_NEWCHAIN &&
-		(attributes[NFTA_CHAIN_HOOK] ||
-			(name && strcmp(nla_get_string(name), "DOCKER-USER") == 0)))
+		(attributes[NFTA_CHAIN_HOOK] || mentions(message, DOCKER_CHAIN)))
 		watch->firewall_changed = true;
 	if (watch->firewall_changed)
 		arm(watch);

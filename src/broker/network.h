@@ -66,6 +66,7 @@ struct registry {
 	bool nat_is_due;                     /* network-nat.c's */
 	struct platform_timer *nat_timer;
 	struct rate_limit interface_lines;
+	struct rate_limit diagnoses; /* each reads all of the host's firewalls */
 };
 
 /* The fields belong to network.c; interface.c keeps the list of interfaces. */

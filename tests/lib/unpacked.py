@@ -19,7 +19,7 @@ mount -t overlay overlay -o lowerdir={tree}/etc:/etc,upperdir=/mnt/upper,workdir
 
 
 def unpack(package: str, place: Path) -> Path:
-    """A copy of the package's files at place, which is made; downloaded at first use."""
+    """Copies the package's files to place, which may have others in it; downloaded at first use."""
     cached = CACHE / package
     if not cached.exists():
         CACHE.mkdir(exist_ok=True)
@@ -27,7 +27,7 @@ def unpack(package: str, place: Path) -> Path:
             tree = Path(work) / "tree"
             subprocess.run(["dpkg-deb", "-x", _download(package, Path(work)), tree], check=True)
             tree.rename(cached)
-    shutil.copytree(cached, place, symlinks=True)
+    shutil.copytree(cached, place, symlinks=True, dirs_exist_ok=True)
     return place
 
 

@@ -10,6 +10,7 @@ import signal
 import pytest
 
 from lib.broker import MEMBER, VarlinkError
+from lib.dockerd import Dockerd
 from lib.household import (
     DOCKER,
     FIREWALLS,
@@ -125,6 +126,28 @@ def test_ufw_itself(world, make_broker, bin_dir):
         assert tcp_answer(vm.namespace, vm.gateway, HOST_PORT)
     end_network(broker)
     wait_for(lambda: not rules_of_ours(world.host), 2, "no rule of ours is left")
+
+
+def test_docker_itself(world, make_broker, bin_dir):
+    """Its daemon starts, restarts and goes; it also turns forwarding on everywhere, and that stays its own."""
+    broker = make_broker(idle_timeout_s=IDLE_S)
+
+    def places():
+        listed = world.host.run(["iptables", "-S"]).stdout.splitlines()
+        assert "-P FORWARD DROP" in listed
+        return {line.split()[1] for line in listed if "vmbr" in line}
+
+    with resident(broker, bin_dir) as vm:
+        docker = Dockerd(world)
+        for _ in range(2):
+            wait_for(lambda: places() == {"DOCKER-USER"}, 1, "accepts in Docker's chain")
+            assert not vm.broken()
+            docker.stop()
+            assert not vm.broken()
+            docker.start()
+    end_network(broker)
+    wait_for(lambda: not rules_of_ours(world.host), 2, "no rule of ours is left")
+    assert forwarding(world.host, UPLINK) == "1" == world.host.sysctl("net/ipv4/ip_forward")
 
 
 def test_flushed_ruleset_is_mended_within_a_second(world, make_broker, bin_dir):

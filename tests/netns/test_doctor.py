@@ -161,3 +161,13 @@ def test_broken_configuration(make_broker, doctor):
 def test_no_broker(lab, bin_dir):
     result = lab.host.run([bin_dir / "vmnetctl", "doctor", "--socket", "/nowhere/socket"], user=MEMBER, check=False)
     assert result.returncode == 1 and "/nowhere/socket" in result.stderr
+
+
+def test_questions_without_end_are_refused(broker):
+    """Each costs the privileged part a look at every chain."""
+    with broker.connect(MEMBER) as peer, pytest.raises(VarlinkError) as caught:
+        for _ in range(60):
+            peer.call("Diagnose")
+    assert caught.value.name == "QuotaExceeded"
+    with broker.connect() as peer:
+        assert peer.call("ListNetworks")[0]["networks"]
