@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from lib.broker import VarlinkError
 from lib.lab import wait_for
 
 # What an administrator who wants everything configured would write.
@@ -205,3 +206,31 @@ def test_firewalld_takes_our_bridges_from_the_front(machine, vm, bridge):
         assert refused.returncode != 0 and bridge in machine.run(listed).stdout.split()
         vm.stop()
         assert wait_for(vm.lease, 10, "DHCP answers") == vm.address
+
+
+# What the front sees of the machine, for all that its unit hides
+
+
+def test_doctor_finds_what_the_unit_could_hide(machine, vm, other):
+    machine.run(["ip", "link", "set", other, "up"])
+    machine.run(["ip", "address", "add", "198.51.100.2/24", "dev", other])
+    machine.run(["ip", "route", "add", "default", "via", "198.51.100.1"])
+    doctor = ["vmnetctl", "doctor"]
+    wait_for(lambda: machine.run(doctor, user="alice", check=False).returncode == 0, 10, "all is well")
+    machine.run(["sysctl", "-w", f"net.ipv4.conf.{other}.forwarding=0"])
+    found = machine.run(doctor, user="alice", check=False)
+    assert found.returncode == 1 and f"sysctl net.ipv4.conf.{other}.forwarding=1" in found.stdout
+
+
+def test_who_has_the_port_is_named(machine):
+    options = ["--conf-file=/dev/null", "--port=0", "--user=root", "--dhcp-range=198.51.100.10,198.51.100.20"]
+    other_server = machine.popen(["dnsmasq", "--keep-in-foreground", *options])
+    try:
+        held = ["ss", "--no-header", "--udp", "--listening", "--numeric", "sport", "=", ":67"]
+        wait_for(lambda: machine.run(held).stdout, 10, "it has the port")
+        with machine.connect(machine.alice) as peer, pytest.raises(VarlinkError) as refused:
+            peer.call("AcquireNetwork", network="shared")
+        assert f"taken by dnsmasq (process {machine.dnsmasq_pids()[0]})" in refused.value.parameters["reason"]
+    finally:
+        machine.run(["kill", *map(str, machine.dnsmasq_pids())])
+        other_server.wait(10)
