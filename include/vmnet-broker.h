@@ -43,7 +43,7 @@ const char *vmnet_broker_strerror(vmnet_broker_status_t status);
 /* A network, as the broker described it. All text is NUL-terminated. */
 struct vmnet_broker_network {
 	char name[64];
-	char mode[16];         /* "shared", "host" */
+	char mode[16];         /* "shared", "host", "bridged" */
 	struct in_addr subnet; /* base address */
 	struct in_addr mask;
 	struct in_addr gateway; /* the host's address on the network */
@@ -54,6 +54,7 @@ struct vmnet_broker_network {
 	struct in6_addr ipv6_prefix; /* a /64; zero without IPv6 */
 	struct in6_addr gateway6;    /* the host's address in it */
 	struct in_addr last_address; /* the last of those that VMs get */
+	char uplink[16]; /* with mode bridged, where all addresses are zero: the host's interface */
 };
 
 /*
@@ -134,8 +135,9 @@ struct vmnet_broker_interface {
 	char name[16];
 	uint8_t mac[6];
 	uint8_t interface_id[16];
-	struct in_addr address;       /* the IPv4 address DHCP will give to this MAC */
-	uint32_t socket_buffer_bytes; /* 0: no sockets given */
+	struct in_addr address;  /* the IPv4 address DHCP will give to this MAC; zero: bridged */
+	bool held_by_connection; /* it ends with the handle, not with its fds: keep it open */
+	uint32_t socket_buffer_bytes;                  /* 0: no sockets given */
 	int queues[VMNET_BROKER_INTERFACE_QUEUES_MAX]; /* close-on-exec; the caller's from now on */
 	size_t queues_count;
 	/* As many of /dev/vhost-net, or none: not asked for, or the host has it not. As queues. */

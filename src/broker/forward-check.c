@@ -1,6 +1,7 @@
 #include "broker/forward-check.h"
 
 #include "base/cleanup.h"
+#include "broker/bridged.h"
 #include "broker/configured-reservations.h"
 #include "broker/interface.h"
 #include "broker/quotas.h"
@@ -106,6 +107,9 @@ static bool is_target(const struct forward_spec *spec, const struct interface *i
 {
 	struct endpoint address;
 
+	/* The LAN's addresses are not known here, nor ours to forward to. */
+	if (network_is_bridged(interface->network))
+		return false;
 	if (*spec->hostname)
 		return has_name(interface, spec->hostname);
 	address = get_address(interface, spec);

@@ -94,6 +94,7 @@ static const char *const system_calls[] = {
 	"recvfrom",
 	"shutdown",
 	"ioctl",
+	"pidfd_open",
 	"pidfd_send_signal",
 	/* records */
 	"read",
@@ -109,6 +110,7 @@ static const char *const system_calls[] = {
 	"openat",
 	"stat",
 	"fstat",
+	"fstatfs",
 	"newfstatat",
 	"statx",
 	"access",
@@ -330,6 +332,8 @@ static void close_front(struct front *front)
 	struct forwards *forwards = front->registry.forwards;
 
 	forwards_freeze(forwards);
+	/* However it ends: the next front goes on with what is leased to connections. */
+	front->registry.is_stopping = true;
 	server_free(front->server);
 	if (front->registry.platform)
 		registry_done(&front->registry);

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "broker/bridged.h"
 #include "broker/configured-reservations.h"
 #include "broker/forward.h"
 #include "broker/mac.h"
@@ -168,13 +169,16 @@ static int try_attach(struct network *network, struct interface *interface,
 			.locked = interface->locked,
 			.mac = record->mac,
 			.address = record->address,
+			.uplink = network_is_bridged(network) ? network->settings.uplink : NULL,
 		},
 		ret_fds->fds, detail);
-	if (error)
+	if (error < 0) {
 		records_remove_interface(registry->records, interface->number);
-	else
-		ret_fds->count = record->queues;
-	return error;
+		return error;
+	}
+	interface->is_leased = error > 0;
+	ret_fds->count = record->queues;
+	return 0;
 }
 
 /* Behind the place of the queues. A VM does without where the host has none. */
@@ -233,13 +237,14 @@ static bool may_log(struct registry *registry)
 static void report_creation(const struct interface *interface)
 {
 	char mac[MAC_TEXT_SIZE];
-	char address[INET_ADDRSTRLEN];
+	char address[INET_ADDRSTRLEN] = "the LAN's";
 	char name[IFNAMSIZ];
 
 	if (!may_log(interface->network->registry))
 		return;
 	mac_to_text(interface->record.mac, mac);
-	inet_ntop(AF_INET, &interface->record.address, address, sizeof(address));
+	if (interface->record.address.s_addr)
+		inet_ntop(AF_INET, &interface->record.address, address, sizeof(address));
 	platform_interface_name(interface->number, name);
 	log_info(interface->network->tag,
 		"created interface %s for user %d: %sMAC %s, address %s%s", name,
@@ -249,7 +254,7 @@ static void report_creation(const struct interface *interface)
 
 static void update_hosts(struct network *network)
 {
-	int error = network_write_hosts(network);
+	int error = network_is_bridged(network) ? 0 : network_write_hosts(network);
 
 	if (error)
 		log_error(
@@ -264,11 +269,28 @@ static void link_interface(struct network *network, struct interface *interface)
 	network_settle(network);
 }
 
-int interface_create(struct network *network, const struct create_interface_call *call, uid_t uid,
-	struct interface **ret_interface, struct interface_fds *ret_fds, struct failure *failure)
+/* A bridge of the host has other ports, which are not ours to isolate from; what the LAN gives a VM
+ * as its address is not known here. */
+static int check_port(const struct interface *interface, bool is_bridged, const char *network,
+	struct failure *failure)
+{
+	if (!is_bridged || (!interface->isolated && !interface->locked))
+		return 0;
+	return failure_set(failure, BROKER_ERROR_INVALID_REQUEST,
+		"network \"%s\" is of mode bridged, on which interfaces can be neither isolated "
+		"nor "
+		"locked; leave that out, or use mode shared or host",
+		network);
+}
+
+int interface_create(struct network *network, const struct create_interface_call *call,
+	const struct interface_owner *owner, struct interface **ret_interface,
+	struct interface_fds *ret_fds, struct failure *failure)
 {
 	cleanup_free struct interface *interface = calloc(1, sizeof(*interface));
+	bool is_bridged = network_is_bridged(network);
 	struct interface_record *record;
+	uid_t uid = owner->uid;
 	int error;
 
 	if (!interface)
@@ -280,13 +302,18 @@ int interface_create(struct network *network, const struct create_interface_call
 	record->queues = call->queues ? call->queues : 1;
 	snprintf(record->network, sizeof(record->network), "%s", network->name);
 	snprintf(record->hostname, sizeof(record->hostname), "%s", call->hostname);
-	error = quotas_check_interface(network, uid, record->queues, failure);
+	error = check_port(interface, is_bridged, network->name, failure);
+	if (!error)
+		error = quotas_check_interface(network, uid, record->queues, failure);
 	if (!error)
 		error = choose_identity(network, call, record, failure);
 	if (!error)
 		error = vm_names_check(network, call->hostname, failure);
-	if (!error)
+	if (!error && !is_bridged)
 		error = reserve_address(network, record, failure);
+	if (!error && is_bridged && owner->pid > 0)
+		(void)platform_identify_process(
+			network->registry->platform, owner->pid, &record->holder);
 	if (!error)
 		error = attach(network, interface, call->vhost, ret_fds, failure);
 	if (error)
@@ -299,20 +326,38 @@ int interface_create(struct network *network, const struct create_interface_call
 	return 0;
 }
 
+/* Its connection was lost with the broker that had it; its process may live on. */
+static const char *judge_lease(
+	const struct interface *interface, const struct platform_interface *link)
+{
+	struct platform *platform = interface->network->registry->platform;
+	const struct interface_record *record = &interface->record;
+
+	if (record->uid == RECORDS_OWNER_UNKNOWN || record->holder.pid <= 0)
+		return "who had it made is not known";
+	if (memcmp(&link->mac, &record->mac, sizeof(link->mac)) != 0)
+		return "its holder changed its address";
+	if (platform_watch_process(platform, link->number, &record->holder) < 0)
+		return "the process that had it made has ended";
+	return NULL;
+}
+
 void interface_adopt(struct network *network, const struct platform_interface *link)
 {
+	uint32_t number = link->number;
+	const char *reason;
 	struct interface *interface = calloc(1, sizeof(*interface));
 	char name[IFNAMSIZ];
 	int error;
 
 	if (!interface)
 		return;
-	interface->number = link->number;
+	interface->number = number;
+	interface->is_leased = link->is_leased;
 	interface->isolated = link->isolated;
 	interface->locked = link->locked;
-	platform_interface_name(link->number, name);
-	error = records_load_interface(
-		network->registry->records, link->number, &interface->record);
+	platform_interface_name(number, name);
+	error = records_load_interface(network->registry->records, number, &interface->record);
 	if (error) {
 		interface->record.uid = RECORDS_OWNER_UNKNOWN;
 		log_warn(network->tag, "adopted interface %s without its owner: its record is %s",
@@ -322,6 +367,9 @@ void interface_adopt(struct network *network, const struct platform_interface *l
 			(int)interface->record.uid);
 	}
 	link_interface(network, interface);
+	reason = link->is_leased ? judge_lease(interface, link) : NULL;
+	if (reason)
+		interface_revoke(network->registry, number, reason);
 }
 
 void interface_revoke(struct registry *registry, uint32_t number, const char *reason)
@@ -373,6 +421,7 @@ void interface_release(struct registry *registry, uint32_t number)
 	if (may_log(registry))
 		log_info(network->tag, "released interface %s of user %d", name, (int)gone.uid);
 	free(interface);
+	platform_unwatch_process(registry->platform, number);
 	error = records_remove_interface(registry->records, number);
 	if (error)
 		log_warn(network->tag, "the record of interface %s could not be removed: %s", name,

@@ -11,7 +11,14 @@ struct interface {
 	struct interface *next; /* network->interfaces */
 	uint32_t number;
 	bool isolated, locked; /* as its port is kept; the kernel remembers it */
+	bool is_leased;        /* there is no fd whose close would end it */
 	struct interface_record record;
+};
+
+/* Who asks for an interface. */
+struct interface_owner {
+	uid_t uid;
+	pid_t pid; /* of the connection; 0: not known */
 };
 
 /* What interface_create() answers with. */
@@ -22,14 +29,16 @@ struct interface_fds {
 };
 
 /*
- * Attaches a VM of uid to a network that serves. Checks the quota and the MAC, reserves the
+ * Attaches a VM of owner to a network that serves. Checks the quota and the MAC, reserves the
  * address, records the interface and makes it. A host without vhost-net is no failure. Returns 0
  * with the interface, which stays the network's, or -ECANCELED with *failure filled in.
  */
-int interface_create(struct network *network, const struct create_interface_call *call, uid_t uid,
-	struct interface **ret_interface, struct interface_fds *ret_fds, struct failure *failure);
+int interface_create(struct network *network, const struct create_interface_call *call,
+	const struct interface_owner *owner, struct interface **ret_interface,
+	struct interface_fds *ret_fds, struct failure *failure);
 
-/* Goes on with one that is in the kernel already; its record is read back. */
+/* Goes on with one that is in the kernel already; its record is read back. One that is leased is
+ * taken away when its holder is gone, or not known. */
 void interface_adopt(struct network *network, const struct platform_interface *link);
 
 /* NULL when there is none. */

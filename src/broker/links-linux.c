@@ -20,8 +20,9 @@
 struct known_link {
 	int index;
 	enum link_kind kind;
-	uint32_t number; /* of a TAP */
+	uint32_t number; /* of a TAP or macvtap link */
 	bool guarded;    /* there are rules for it alone */
+	struct mac mac;  /* of a macvtap link */
 	char network[NETWORK_NAME_SIZE];
 };
 
@@ -71,6 +72,14 @@ int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uin
 	if (kind == LINK_KIND_BRIDGE)
 		(void)firewalld_add(watch->platform->firewalld, network);
 	return text_copy(known->network, sizeof(known->network), network);
+}
+
+void link_watch_expect_mac(struct link_watch *watch, int index, struct mac mac)
+{
+	struct known_link *known = find_known(watch, index);
+
+	if (known)
+		known->mac = mac;
 }
 
 static void remove_known(struct link_watch *watch, struct known_link *known)
@@ -203,12 +212,26 @@ static bool has_lost_master(const struct link_watch *watch, int index)
 	       look.found && look.view.master == 0;
 }
 
+/* Its holder can give it the MAC of another machine on the LAN. */
+static void check_macvtap(struct link_watch *watch, const struct link_view *view)
+{
+	const struct known_link *known = find_known(watch, view->index);
+	struct platform *platform = watch->platform;
+
+	if (known && known->kind == LINK_KIND_MACVTAP &&
+		memcmp(&known->mac, &view->mac, sizeof(known->mac)) != 0)
+		platform->events->interface_tampered(
+			platform->context, known->number, "its holder changed its address");
+}
+
 static void check_tap(struct link_watch *watch, const struct link_view *view)
 {
 	struct platform *platform = watch->platform;
 	const char *tampering;
 	uint32_t number;
 
+	if (view->tag.kind == LINK_KIND_MACVTAP)
+		check_macvtap(watch, view);
 	if (view->tag.kind != LINK_KIND_TAP || !read_number(view->name, &number))
 		return;
 	tampering = judge(view, number);
@@ -230,7 +253,7 @@ static void tell_end(struct link_watch *watch, int index)
 	remove_known(watch, known);
 	if (ended.guarded)
 		guard_watch_note_end(platform->guard);
-	if (ended.kind == LINK_KIND_TAP) {
+	if (ended.kind != LINK_KIND_BRIDGE) {
 		platform->events->interface_gone(platform->context, ended.number);
 		return;
 	}
@@ -453,6 +476,24 @@ static int visit_tap(struct link_watch *watch, const struct link_view *view,
 	return error;
 }
 
+static int visit_macvtap(struct link_watch *watch, const struct link_view *view,
+	const struct platform_visitor *visitor, void *context)
+{
+	struct platform_interface interface = {.is_leased = true, .mac = view->mac};
+	int error;
+
+	if (!read_number(view->name, &interface.number))
+		return 0;
+	error = link_watch_add(
+		watch, view->index, LINK_KIND_MACVTAP, interface.number, view->tag.network, false);
+	link_watch_expect_mac(watch, view->index, view->mac);
+	if (!error)
+		error = text_copy(interface.network, sizeof(interface.network), view->tag.network);
+	if (!error)
+		visitor->interface(context, &interface);
+	return error;
+}
+
 int link_watch_visit(
 	struct link_watch *watch, const struct platform_visitor *visitor, void *context)
 {
@@ -465,6 +506,9 @@ int link_watch_visit(
 	for (size_t i = 0; i < list.count && !error; i++)
 		if (list.views[i].tag.kind == LINK_KIND_TAP)
 			error = visit_tap(watch, &list.views[i], visitor, context);
+	for (size_t i = 0; i < list.count && !error; i++)
+		if (list.views[i].tag.kind == LINK_KIND_MACVTAP)
+			error = visit_macvtap(watch, &list.views[i], visitor, context);
 	free(list.views);
 	return error;
 }

@@ -16,6 +16,7 @@ struct link_watch;
 struct nat_watch;
 struct guard_watch;
 struct child_watch;
+struct process_watch;
 struct firewalld;
 struct resolved;
 struct resolvers_watch;
@@ -33,6 +34,7 @@ struct platform {
 	struct nat_watch *nat;
 	struct guard_watch *guard;
 	struct child_watch *children;
+	struct process_watch *processes;
 	struct firewalld *firewalld;
 	struct resolved *resolved;
 	struct resolvers_watch *resolvers;
@@ -64,6 +66,8 @@ void link_watch_free(struct link_watch *watch);
  * rules for it alone. */
 int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uint32_t number,
 	const char *network, bool guarded);
+/* The MAC that a macvtap link, which was added, has to keep. */
+void link_watch_expect_mac(struct link_watch *watch, int index, struct mac mac);
 void link_watch_remove_network(struct link_watch *watch, const char *network);
 int link_watch_visit(
 	struct link_watch *watch, const struct platform_visitor *visitor, void *context);
@@ -98,6 +102,10 @@ int resolved_new(struct platform *platform, struct resolved **ret_resolved);
 void resolved_free(struct resolved *resolved);
 /* A network's bridge has gone. */
 void resolved_remove(struct resolved *resolved, const char *network);
+
+/* Processes that interfaces are leased to: processes-linux.c. */
+int process_watch_new(struct platform *platform, struct process_watch **ret_watch);
+void process_watch_free(struct process_watch *watch);
 
 /* dnsmasq processes: children-linux.c. */
 int child_watch_new(struct platform *platform, struct child_watch **ret_watch);

@@ -5,6 +5,7 @@
 #include "base/linger.h"
 #include "base/log.h"
 #include "broker/access.h"
+#include "broker/bridged.h"
 #include "broker/forward-methods.h"
 #include "broker/interface.h"
 #include "broker/listing.h"
@@ -33,6 +34,9 @@ struct session {
 	struct dhcp_waiter hosts;
 	json_t *created;
 	struct interface_fds created_fds;
+	/* Interfaces that end with this connection, by number; owned. */
+	uint32_t *leased;
+	size_t leased_count;
 };
 
 static void reply_created(void *context)
@@ -69,6 +73,9 @@ void session_free(struct session *session)
 {
 	if (!session)
 		return;
+	for (size_t i = 0; i < session->leased_count; i++)
+		bridged_end_lease(session->registry, session->leased[i]);
+	free(session->leased);
 	forwards_drop_holder(session->registry->forwards, session);
 	for (size_t i = 0; i < session->held_count; i++)
 		network_release(session->held[i]);
@@ -156,7 +163,8 @@ static void handle_acquire(
 		fail_invalid(session, reason);
 		return;
 	}
-	result = network_choose(session->registry, &acquire.wanted, name, &failure);
+	result = network_choose(
+		session->registry, &acquire.wanted, &session->peer->credentials, name, &failure);
 	network = result ? NULL : find_held(session, name);
 	if (network) {
 		reply_network(session, network);
@@ -247,6 +255,7 @@ static json_t *encode_created(const struct interface *interface, const struct in
 		.mac = record->mac,
 		.interface_id = record->interface_id,
 		.address = record->address,
+		.held_by_connection = interface->is_leased,
 		.queues_count = record->queues,
 		.vhosts_count = (uint32_t)fds->vhosts_count,
 		.socket_buffer_bytes = socket_buffer_bytes,
@@ -261,6 +270,24 @@ static json_t *encode_created(const struct interface *interface, const struct in
 	return created_interface_encode(&created);
 }
 
+static int lease(struct session *session, struct network *network, struct interface **ret_interface,
+	struct failure *failure)
+{
+	const struct interface_owner owner = {session->peer->uid, session->peer->pid};
+	uint32_t *grown =
+		reallocarray(session->leased, session->leased_count + 1, sizeof(*session->leased));
+	int error;
+
+	if (!grown)
+		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
+	session->leased = grown;
+	error = interface_create(
+		network, &session->create, &owner, ret_interface, &session->created_fds, failure);
+	if (!error && (*ret_interface)->is_leased)
+		session->leased[session->leased_count++] = (*ret_interface)->number;
+	return error;
+}
+
 /* The part of CreateInterface that needs the network to serve. */
 static void create_interface(struct session *session, struct network *network)
 {
@@ -270,8 +297,7 @@ static void create_interface(struct session *session, struct network *network)
 	int error = enlarge_sockets(session, &socket_buffer_bytes, &failure);
 
 	if (!error)
-		error = interface_create(network, &session->create, session->peer->uid, &interface,
-			&session->created_fds, &failure);
+		error = lease(session, network, &interface, &failure);
 	close_sockets(session);
 	if (error) {
 		peer_fail(session->peer, &failure);
@@ -332,7 +358,8 @@ static void handle_create(
 		fail_invalid(session, reason);
 		return;
 	}
-	result = network_choose(session->registry, &session->create.wanted, name, &failure);
+	result = network_choose(session->registry, &session->create.wanted,
+		&session->peer->credentials, name, &failure);
 	if (!result)
 		result = check_create(session, name, fds, &failure);
 	if (!result)

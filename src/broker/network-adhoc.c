@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "broker/adhoc.h"
+#include "broker/bridged.h"
 #include "broker/interface.h"
 #include "broker/quotas.h"
 
@@ -9,14 +10,21 @@
 #include <string.h>
 
 int network_choose(const struct registry *registry, const struct network_choice *choice,
-	char name[NETWORK_NAME_SIZE], struct failure *failure)
+	const struct credentials *user, char name[NETWORK_NAME_SIZE], struct failure *failure)
 {
+	const struct network *bridged;
 	struct address_layout layout;
 	enum network_mode mode;
 	const char *wrong;
 
 	if (*choice->network)
 		return text_copy(name, NETWORK_NAME_SIZE, choice->network);
+	if (*choice->shared_interface) {
+		int error =
+			bridged_find(registry, choice->shared_interface, user, &bridged, failure);
+
+		return error ? error : text_copy(name, NETWORK_NAME_SIZE, bridged->name);
+	}
 	if (!network_choice_has_range(choice))
 		return text_copy(name, NETWORK_NAME_SIZE, choice->mode);
 	/* Both have been checked when they were decoded. */

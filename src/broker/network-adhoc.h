@@ -4,14 +4,16 @@
  */
 #pragma once
 
+#include "broker/credentials.h"
 #include "broker/network.h"
 
 /*
- * The name of the network that a choice means: the one it names, the one of the mode, or that of
- * the ad-hoc network with its addresses. -ECANCELED with *failure filled in.
+ * The name of the network that a choice means: the one it names, the one of the mode, that of
+ * the ad-hoc network with its addresses, or a network of mode bridged that user shares its
+ * interface through. -ECANCELED with *failure filled in.
  */
 int network_choose(const struct registry *registry, const struct network_choice *choice,
-	char name[NETWORK_NAME_SIZE], struct failure *failure);
+	const struct credentials *user, char name[NETWORK_NAME_SIZE], struct failure *failure);
 
 /* Whether it is not configured and its name says what it is. */
 bool network_is_adhoc(const struct network *network);

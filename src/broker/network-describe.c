@@ -52,5 +52,9 @@ void network_describe(const struct network *network, struct broker_network *ret_
 		described.last_address = ipv4_subnet_host(described.subnet,
 			last_offset ? last_offset : ipv4_subnet_size(described.subnet) - 2);
 	}
+	if (mode == NETWORK_MODE_BRIDGED)
+		snprintf(described.uplink, sizeof(described.uplink), "%s",
+			described.running ? network->settings.uplink
+					  : network->config->settings.uplink);
 	*ret_network = described;
 }

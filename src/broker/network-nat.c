@@ -47,8 +47,8 @@ void registry_apply_nat(struct registry *registry, const char *reason)
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	int error;
 
-	/* Without networks there is nothing to keep up, and its removal would be reported again. */
-	if (registry_is_empty(registry))
+	/* Without bridges there is nothing to keep up, and its removal would be reported again. */
+	if (!registry_has_bridges(registry))
 		return;
 	error = platform_apply_nat(registry->platform, detail);
 	if (error)

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "broker/adhoc.h"
+#include "broker/bridged.h"
 #include "broker/configured-reservations.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
@@ -325,11 +326,7 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 		return failure_set(failure, BROKER_ERROR_INTERNAL,
 			"network \"%s\" is not configured", network->name);
 	if (network->settings.mode == NETWORK_MODE_BRIDGED)
-		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
-			"network \"%s\": networks of mode bridged are not available yet; use one "
-			"of "
-			"mode shared or host",
-			network->name);
+		return bridged_start(network, uid, failure);
 	network->overlap_told = false;
 	error = create_bridge(network, uid, failure);
 	if (error)

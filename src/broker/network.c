@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "broker/bridged.h"
 #include "broker/configured-reservations.h"
 #include "broker/forward.h"
 #include "broker/host-names.h"
@@ -73,8 +74,14 @@ static void stop_network(struct network *network)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	struct registry *registry = network->registry;
-	int error = platform_destroy_network(registry->platform, network->name, detail);
+	int error;
 
+	if (network_is_bridged(network)) {
+		bridged_stop(network);
+		tell_change(registry);
+		return;
+	}
+	error = platform_destroy_network(registry->platform, network->name, detail);
 	if (error) {
 		retry_later(network, *detail ? detail : strerror(-error));
 		return;
@@ -271,23 +278,9 @@ bool registry_is_empty(const struct registry *registry)
 	return true;
 }
 
-static void apply_guard(struct registry *registry, const char *reason)
-{
-	char detail[PLATFORM_DETAIL_SIZE] = "";
-	int error = platform_apply_guard(registry->platform, detail);
-
-	if (error)
-		log_error("main", "rules for what VMs may send could not be applied: %s",
-			*detail ? detail : strerror(-error));
-	else if (reason)
-		log_info("main", "applied the rules for what VMs may send again: %s", reason);
-}
-
 static void handle_guard_stale(void *context, const char *reason)
 {
-	/* Without networks there is nothing to keep up, and its removal would be reported again. */
-	if (!registry_is_empty(context))
-		apply_guard(context, reason);
+	registry_apply_guard(context, reason);
 }
 
 static void handle_nat_stale(void *context, const char *reason)
@@ -323,6 +316,11 @@ static void handle_forwards_stale(void *context, const char *reason)
 static void handle_interface_tampered(void *context, uint32_t number, const char *tampering)
 {
 	interface_revoke(context, number, tampering);
+}
+
+static void handle_process_ended(void *context, uint32_t number)
+{
+	interface_revoke(context, number, "the process that had it made has ended");
 }
 
 static void handle_interface_gone(void *context, uint32_t number)
@@ -387,6 +385,7 @@ static void handle_dhcp_ended(void *context, const char *name)
 static const struct platform_events platform_events = {
 	.interface_tampered = handle_interface_tampered,
 	.interface_gone = handle_interface_gone,
+	.process_ended = handle_process_ended,
 	.network_gone = handle_network_gone,
 	.guard_stale = handle_guard_stale,
 	.nat_stale = handle_nat_stale,
@@ -449,6 +448,7 @@ void registry_stop(struct registry *registry)
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	int error;
 
+	registry->is_stopping = true;
 	for (struct network *network = registry->networks; network; network = network->next)
 		if (network->state != NETWORK_ABSENT && !network->interfaces)
 			stop_network(network);
@@ -457,88 +457,6 @@ void registry_stop(struct registry *registry)
 		log_warn("main", "NAT rules of networks that went could not be removed: %s",
 			*detail ? detail : strerror(-error));
 	registry_forget(registry);
-}
-
-/* The kernel's word on what it shows comes before that of the record. */
-static void load_record(struct network *network)
-{
-	struct network_record record;
-	int error = records_load_network(network->registry->records, network->name, &record);
-
-	if (error) {
-		log_warn(network->tag, "its settings could not be read back, defaults are used: %s",
-			strerror(-error));
-		record.uid = RECORDS_OWNER_UNKNOWN;
-		network_settings_init(&record.settings, network->link.mode);
-	}
-	network->uid = record.uid;
-	network->settings = record.settings;
-	network->settings.mode = network->link.mode;
-	network->settings.mtu = network->link.mtu;
-	network->settings.gateway_offset = network->link.gateway_offset;
-}
-
-static void adopt_network(void *context, const struct platform_network *link)
-{
-	struct registry *registry = context;
-	struct network *network = registry_find_entry(registry, link->name);
-	char detail[PLATFORM_DETAIL_SIZE] = "";
-
-	if (link->subnet.prefix_length == 0) {
-		log_warn("main", "removed bridge %s, which was never finished", link->bridge);
-		platform_destroy_network(registry->platform, link->name, detail);
-		return;
-	}
-	if (!network && registry_add(registry, link->name, NULL, &network) < 0)
-		return;
-	network->link = *link;
-	load_record(network);
-	network_enter(network, NETWORK_RUNNING);
-	log_info(network->tag, "adopted bridge %s", link->bridge);
-	network_report_differences(network);
-}
-
-static void adopt_interface(void *context, const struct platform_interface *link)
-{
-	struct registry *registry = context;
-	struct network *network = registry_find_entry(registry, link->network);
-
-	if (network && network->state == NETWORK_ABSENT)
-		network = NULL;
-	if (!network)
-		log_warn("main", "interface number %08x belongs to network %s, which has no bridge",
-			link->number, link->network);
-	if (!network || link->tampering)
-		interface_revoke(registry, link->number,
-			link->tampering ? link->tampering : "its bridge is gone");
-	else
-		interface_adopt(network, link);
-}
-
-static const struct platform_visitor adoption = {
-	.network = adopt_network,
-	.interface = adopt_interface,
-};
-
-int registry_adopt(struct registry *registry)
-{
-	int error = platform_visit_links(registry->platform, &adoption, registry);
-
-	if (error)
-		return error;
-	registry_sweep(registry);
-	for (struct network *network = registry->networks; network; network = network->next) {
-		if (network->state == NETWORK_ABSENT)
-			continue;
-		network_start_adopted(network);
-		network_settle(network);
-	}
-	registry_apply_nat(registry, "adopted networks");
-	registry_check_overlaps(registry);
-	/* Without networks, too: it takes away what a broker left that was killed in between. */
-	apply_guard(registry, registry_is_empty(registry) ? NULL : "adopted networks");
-	registry_start_pinned(registry);
-	return 0;
 }
 
 /* Says what there is instead, and which file may have meant to say more. */
@@ -602,7 +520,7 @@ int network_acquire(struct registry *registry, const char *name, uid_t uid, netw
 	*hold = (struct network_hold){
 		.network = network,
 		.next = network->holds,
-		.granted = network->dhcp.state == DHCP_SERVING,
+		.granted = network_is_bridged(network) || network->dhcp.state == DHCP_SERVING,
 		.done = done,
 		.context = context,
 	};

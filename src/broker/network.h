@@ -67,6 +67,7 @@ struct registry {
 	struct platform_timer *nat_timer;
 	struct rate_limit interface_lines;
 	struct rate_limit diagnoses; /* each reads all of the host's firewalls */
+	bool is_stopping; /* the broker ends: what is leased to connections stays for the next */
 };
 
 /* The fields belong to network.c; interface.c keeps the list of interfaces. */
@@ -130,6 +131,15 @@ struct network *registry_find(const struct registry *registry, const char *name)
 /* Says which networks there are instead of name. -ECANCELED. */
 int registry_fail_unknown(
 	const struct registry *registry, const char *name, struct failure *failure);
+
+/* True when a network has a bridge of its own. */
+bool registry_has_bridges(const struct registry *registry);
+
+/* Applies the rules for what VMs may send again, if there is a TAP. */
+void registry_apply_guard(struct registry *registry, const char *reason);
+
+/* The same after adoption; what is left of earlier networks goes. */
+void registry_restore_guard(struct registry *registry);
 
 /* Applies the NAT rules again, if there is a network. */
 void registry_apply_nat(struct registry *registry, const char *reason);

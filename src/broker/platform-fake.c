@@ -132,14 +132,47 @@ int platform_attach(struct platform *platform, const char *network,
 	if (platform_fake_interface(platform, port->number))
 		return fail_with(-EEXIST, detail);
 	if (platform->interfaces_count == FAKE_LINKS_MAX ||
-		!platform_fake_network(platform, network))
+		(!port->uplink && !platform_fake_network(platform, network)))
 		return fail_with(-ENOENT, detail);
 	*added = (struct fake_interface){.link.number = port->number, .port = *port};
 	snprintf(added->link.network, sizeof(added->link.network), "%s", network);
 	platform->interfaces_count++;
 	for (uint32_t i = 0; i < port->queues; i++)
 		ret_fds[i] = eventfd(0, EFD_CLOEXEC);
+	added->link.is_leased = port->uplink != NULL && platform->uplinks_are_nics;
+	added->link.mac = port->mac;
+	return added->link.is_leased;
+}
+
+int platform_read_uplink(struct platform *platform, const char *name, uint32_t *ret_mtu)
+{
+	if (platform->uplink_error)
+		return platform->uplink_error;
+	*ret_mtu = 1400;
 	return 0;
+}
+
+int platform_identify_process(
+	struct platform *platform, pid_t pid, struct platform_process *ret_process)
+{
+	*ret_process = (struct platform_process){.pid = pid, .id = 42};
+	return 0;
+}
+
+int platform_watch_process(
+	struct platform *platform, uint32_t number, const struct platform_process *process)
+{
+	if (platform->process_error)
+		return platform->process_error;
+	platform->watched_number = number;
+	platform->watched_process = *process;
+	return 0;
+}
+
+void platform_unwatch_process(struct platform *platform, uint32_t number)
+{
+	if (platform->watched_number == number)
+		platform->watched_number = 0;
 }
 
 int platform_open_vhosts(

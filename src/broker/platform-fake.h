@@ -38,6 +38,10 @@ struct platform {
 	bool dhcp_serves_at_once;
 	const char *port_holder; /* NULL: nobody */
 	const char *resolvers;   /* resolv.conf; NULL: there is none */
+	bool uplinks_are_nics;   /* and no bridges */
+	int uplink_error, process_error;
+	uint32_t watched_number; /* the last interface whose process is watched; 0: none */
+	struct platform_process watched_process;
 	int create_error, attach_error, vhost_error, dhcp_error, nat_error, guard_error,
 		destroy_error;
 	uint8_t next_random; /* platform_randomize() counts from here */

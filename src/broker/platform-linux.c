@@ -49,6 +49,7 @@ static void ignore_line(void *context, const char *network, const char *line)
 static const struct platform_events no_events = {
 	.interface_tampered = ignore_tampering,
 	.interface_gone = ignore_interface,
+	.process_ended = ignore_interface,
 	.network_gone = ignore_text,
 	.guard_stale = ignore_text,
 	.nat_stale = ignore_text,
@@ -190,6 +191,19 @@ static int await_closed_copies(struct platform *platform)
 	return linux_call(platform, &request, NULL, 0, NULL, NULL, NULL);
 }
 
+static int watch_interface(struct platform *platform, const struct verb_reply *reply,
+	const struct platform_port *port, const char *network)
+{
+	bool is_macvtap = reply->result == VERB_IS_MACVTAP;
+	int error = link_watch_add(platform->links, (int)reply->value,
+		is_macvtap ? LINK_KIND_MACVTAP : LINK_KIND_TAP, port->number, network,
+		!is_macvtap && (port->isolated || port->locked));
+
+	if (!error && is_macvtap)
+		link_watch_expect_mac(platform->links, (int)reply->value, port->mac);
+	return error;
+}
+
 int platform_attach(struct platform *platform, const char *network,
 	const struct platform_port *port, int ret_fds[PLATFORM_QUEUES_MAX], char *detail)
 {
@@ -211,21 +225,22 @@ int platform_attach(struct platform *platform, const char *network,
 
 	fd_list_init(&fds);
 	memcpy(request.create_tap.mac, port->mac.bytes, MAC_SIZE);
+	if (!error && port->uplink)
+		error = text_copy(request.create_tap.uplink, IFNAMSIZ, port->uplink);
 	if (!error)
 		error = linux_call(platform, &request, NULL, 0, &reply, &fds, detail);
 	if (error)
 		return error;
 	if (fds.count != port->queues)
 		return -EPROTO;
-	error = link_watch_add(platform->links, (int)reply.value, LINK_KIND_TAP, port->number,
-		network, port->isolated || port->locked);
+	error = watch_interface(platform, &reply, port, network);
 	if (!error)
 		error = await_closed_copies(platform);
 	if (error)
 		return error;
 	for (size_t i = 0; i < port->queues; i++)
 		ret_fds[i] = fd_list_take(&fds, i);
-	return 0;
+	return reply.result;
 }
 
 int platform_open_vhosts(
@@ -432,6 +447,7 @@ void platform_close(struct platform *platform)
 		return;
 	child_watch_free(platform->children);
 	guard_watch_free(platform->guard);
+	process_watch_free(platform->processes);
 	nat_watch_free(platform->nat);
 	link_watch_free(platform->links);
 	firewalld_free(platform->firewalld);
@@ -477,6 +493,8 @@ int platform_open(
 		error = ask_instance(platform);
 	if (!error)
 		error = child_watch_new(platform, &platform->children);
+	if (!error)
+		error = process_watch_new(platform, &platform->processes);
 	if (!error)
 		error = firewalld_new(platform, &platform->firewalld);
 	if (!error)

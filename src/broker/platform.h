@@ -54,6 +54,8 @@ struct platform_port {
 	bool locked;
 	struct mac mac;
 	struct in_addr address;
+	const char
+		*uplink; /* a link of the host to be put on instead of the network's; NULL: none */
 };
 
 /* An interface as the kernel has it. */
@@ -61,6 +63,9 @@ struct platform_interface {
 	uint32_t number;
 	char network[NETWORK_NAME_SIZE];
 	bool isolated, locked; /* as in struct platform_port */
+	/* It stays until it is revoked; mac is the VM's then. */
+	bool is_leased;
+	struct mac mac;
 	const char *tampering; /* what its holder did to it ("its address was changed"), or NULL */
 };
 
@@ -83,6 +88,8 @@ struct platform_events {
 	void (*interface_tampered)(void *context, uint32_t number, const char *tampering);
 	/* The last holder closed it, or it was revoked. */
 	void (*interface_gone)(void *context, uint32_t number);
+	/* The process of platform_watch_process() has ended. */
+	void (*process_ended)(void *context, uint32_t number);
 	/* Somebody else removed a network's bridge. */
 	void (*network_gone)(void *context, const char *network);
 	/* The guard's rules have gone, or what keeps ports may have; reason NULL: only rules of
@@ -134,7 +141,7 @@ int platform_destroy_network(struct platform *platform, const char *network, cha
 
 /*
  * Makes an interface. ret_fds are the caller's, one a queue; its life is theirs. -EEXIST: the
- * number is in use.
+ * number is in use. 1: it was made on a link that leaves no other way but to revoke it.
  */
 int platform_attach(struct platform *platform, const char *network,
 	const struct platform_port *port, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);
@@ -145,6 +152,26 @@ int platform_attach(struct platform *platform, const char *network,
  */
 int platform_open_vhosts(
 	struct platform *platform, uint32_t count, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);
+
+/* The MTU of a link of the host. -ENODEV: there is none of that name. */
+int platform_read_uplink(struct platform *platform, const char *name, uint32_t *ret_mtu);
+
+/* A process, known again by a later broker. */
+struct platform_process {
+	pid_t pid;
+	uint64_t id; /* of no other process since; 0: this system has no such thing */
+};
+
+/* -ESRCH: there is none, or none that this process can see. */
+int platform_identify_process(
+	struct platform *platform, pid_t pid, struct platform_process *ret_process);
+
+/* process_ended for the interface follows once, at its end. -ESRCH: it has ended already. */
+int platform_watch_process(
+	struct platform *platform, uint32_t number, const struct platform_process *process);
+
+/* No process_ended follows any more. */
+void platform_unwatch_process(struct platform *platform, uint32_t number);
 
 /* Takes an interface away from its holder. interface_gone follows. */
 int platform_revoke(struct platform *platform, uint32_t number, char *detail);

@@ -275,10 +275,16 @@ int records_remove_memory(struct records *records, const char *network)
 int records_save_network(
 	struct records *records, const char *network, const struct network_record *record)
 {
-	return write_runtime_object(records->runtime_networks, network_file(network, ".json"),
-		json_pack("{s:o, s:o, s:I}", "subnet", make_subnet(record->subnet), "settings",
-			network_settings_encode(&record->settings), "uid",
-			(json_int_t)record->uid));
+	json_t *object = json_pack("{s:o, s:I}", "settings",
+		network_settings_encode(&record->settings), "uid", (json_int_t)record->uid);
+
+	if (object && record->subnet.prefix_length &&
+		json_object_set_new(object, "subnet", make_subnet(record->subnet)) < 0) {
+		json_decref(object);
+		return -ENOMEM;
+	}
+	return write_runtime_object(
+		records->runtime_networks, network_file(network, ".json"), object);
 }
 
 int records_load_network(
@@ -291,9 +297,10 @@ int records_load_network(
 
 	if (error)
 		return error;
-	if (!get_subnet(object, "subnet", &record.subnet) ||
-		!get_uint32(object, "uid", &record.uid) ||
-		!network_settings_decode(json_object_get(object, "settings"), &record.settings))
+	if (!get_uint32(object, "uid", &record.uid) ||
+		!network_settings_decode(json_object_get(object, "settings"), &record.settings) ||
+		(record.settings.mode != NETWORK_MODE_BRIDGED &&
+			!get_subnet(object, "subnet", &record.subnet)))
 		return set_aside(records->runtime_networks, name.text);
 	*ret_record = record;
 	return 0;
@@ -319,11 +326,13 @@ int records_save_interface(
 	struct records *records, uint32_t number, const struct interface_record *record)
 {
 	return write_runtime_object(records->runtime_interfaces, interface_file(number),
-		json_pack("{s:s, s:I, s:o, s:o, s:o, s:s, s:s, s:I}", "network", record->network,
-			"uid", (json_int_t)record->uid, "mac", make_mac(record->mac), "interfaceId",
-			make_uuid(record->interface_id), "address", make_address(record->address),
-			"hostname", record->hostname, "toldName", record->told_name, "queues",
-			(json_int_t)record->queues));
+		json_pack("{s:s, s:I, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I}", "network",
+			record->network, "uid", (json_int_t)record->uid, "mac",
+			make_mac(record->mac), "interfaceId", make_uuid(record->interface_id),
+			"address", make_address(record->address), "hostname", record->hostname,
+			"toldName", record->told_name, "queues", (json_int_t)record->queues,
+			"holderPid", (json_int_t)record->holder.pid, "holderId",
+			(json_int_t)record->holder.id));
 }
 
 /* Absent from the record of an earlier version. */
@@ -338,6 +347,9 @@ static bool decode_interface(const json_t *object, struct interface_record *reco
 {
 	char uuid[UUID_TEXT_SIZE];
 
+	/* Records of earlier versions have none. */
+	record->holder.pid = (pid_t)json_integer_value(json_object_get(object, "holderPid"));
+	record->holder.id = (uint64_t)json_integer_value(json_object_get(object, "holderId"));
 	return get_text(object, "network", record->network, sizeof(record->network)) &&
 	       network_name_is_valid(record->network) && get_uint32(object, "uid", &record->uid) &&
 	       get_mac(object, "mac", &record->mac) &&

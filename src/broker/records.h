@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include "broker/platform.h"
 #include "broker/reservations.h"
 #include "broker/settings.h"
 
@@ -32,7 +33,7 @@ struct network_memory {
 
 /* A running network. */
 struct network_record {
-	struct ipv4_subnet subnet;
+	struct ipv4_subnet subnet; /* prefix length 0: none, of mode bridged */
 	struct network_settings settings;
 	uid_t uid; /* who had it made */
 };
@@ -43,10 +44,12 @@ struct interface_record {
 	uid_t uid; /* its owner */
 	struct mac mac;
 	struct uuid interface_id;
-	struct in_addr address;
+	struct in_addr address;        /* zero: none of ours, as on networks of mode bridged */
 	char hostname[HOSTNAME_SIZE];  /* declared; empty: none */
 	char told_name[HOSTNAME_SIZE]; /* by DHCP, where none was declared; empty: none yet */
 	uint32_t queues;
+	/* Whose connection had it made; pid 0: not known. Of mode bridged only. */
+	struct platform_process holder;
 };
 
 #define RECORDS_OWNER_UNKNOWN ((uid_t)-1)

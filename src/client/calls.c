@@ -24,11 +24,13 @@ static int convert_network(
 		.gateway6 = source->ipv6_prefix,
 	};
 
-	if (source->subnet.prefix_length == 0 || source->gateway.s_addr == 0)
+	if (strcmp(source->mode, "bridged") != 0 &&
+		(source->subnet.prefix_length == 0 || source->gateway.s_addr == 0))
 		return -EBADMSG;
 	network.last_address = source->last_address;
 	text_copy(network.name, sizeof(network.name), source->name);
 	text_copy(network.mode, sizeof(network.mode), source->mode);
+	text_copy(network.uplink, sizeof(network.uplink), source->uplink);
 	text_copy(network.bridge, sizeof(network.bridge), source->bridge);
 	text_copy(network.domain, sizeof(network.domain), source->domain);
 	network.gateway6.s6_addr[15] |= source->has_ipv6;
@@ -183,6 +185,7 @@ static int convert_interface(
 {
 	struct vmnet_broker_interface interface = {
 		.address = source->address,
+		.held_by_connection = source->held_by_connection,
 		.socket_buffer_bytes = source->socket_buffer_bytes,
 	};
 

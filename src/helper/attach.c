@@ -39,6 +39,11 @@ static void *run_request(void *context)
 	return NULL;
 }
 
+vmnet_broker_t *attach_request_take_broker(struct attach_request *request)
+{
+	return request->interface.held_by_connection ? take_ptr(request->broker) : NULL;
+}
+
 void attach_request_free(struct attach_request *request)
 {
 	vmnet_broker_close(request->broker);

@@ -33,6 +33,9 @@ int attach_request_start(vmnet_broker_t *broker, const struct helper_options *op
 /* Waits for the end of the thread: from then on the answer is the caller's to read. */
 void attach_request_wait(struct attach_request *request);
 
+/* The connection, if the interface would end with it: to be kept until then. Else NULL. */
+vmnet_broker_t *attach_request_take_broker(struct attach_request *request);
+
 /* Ends the connection with the broker, after attach_request_wait(): the TAP is the lease now. */
 void attach_request_free(struct attach_request *request);
 

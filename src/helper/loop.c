@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "helper/port-tap.h"
 #include "helper/stats.h"
 
 #include <errno.h>
@@ -11,6 +12,9 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+
+/* A macvtap link that goes wakes nobody who reads from it (drivers/net/tap.c). */
+#define INTERFACE_INTERVAL_S 1
 
 static enum outcome take_signal(int signals)
 {
@@ -123,15 +127,26 @@ static enum outcome judge_watch(struct loop *loop, const struct pollfd *fds)
 	return state == PEER_WATCH_GONE ? OUTCOME_STOP : OUTCOME_GO_ON;
 }
 
+static enum outcome judge_interface(const struct loop *loop, int timer)
+{
+	uint64_t ignored;
+
+	if (read(timer, &ignored, sizeof(ignored)) < 0 || port_tap_is_there(loop->interface_fd))
+		return OUTCOME_GO_ON;
+	log_error("main", "interface %s was deleted", loop->interface_name);
+	return OUTCOME_FAILED;
+}
+
 enum wait_fd {
 	WAIT_FD_SIGNALS,
 	WAIT_FD_STATS,
+	WAIT_FD_INTERFACE,
 	WAIT_FD_CABLE,
 	WAIT_FD_WATCH = WAIT_FD_CABLE + CABLE_FDS,
 	WAIT_FD_COUNT = WAIT_FD_WATCH + PEER_WATCH_FDS,
 };
 
-static enum outcome wait_for_end(struct loop *loop, int stats_timer)
+static enum outcome wait_for_end(struct loop *loop, int stats_timer, int interface_timer)
 {
 	enum outcome outcome = OUTCOME_GO_ON;
 
@@ -139,6 +154,7 @@ static enum outcome wait_for_end(struct loop *loop, int stats_timer)
 		struct pollfd fds[WAIT_FD_COUNT] = {
 			[WAIT_FD_SIGNALS] = {.fd = loop->signals, .events = POLLIN},
 			[WAIT_FD_STATS] = {.fd = stats_timer, .events = POLLIN},
+			[WAIT_FD_INTERFACE] = {.fd = interface_timer, .events = POLLIN},
 		};
 
 		cable_fill(loop->cable, &fds[WAIT_FD_CABLE]);
@@ -148,6 +164,8 @@ static enum outcome wait_for_end(struct loop *loop, int stats_timer)
 			print_stats(loop, stats_timer);
 		if (fds[WAIT_FD_SIGNALS].revents)
 			outcome = take_signal(loop->signals);
+		if (outcome == OUTCOME_GO_ON && fds[WAIT_FD_INTERFACE].revents)
+			outcome = judge_interface(loop, interface_timer);
 		if (outcome == OUTCOME_GO_ON)
 			outcome = judge_watch(loop, &fds[WAIT_FD_WATCH]);
 		if (outcome == OUTCOME_GO_ON)
@@ -159,14 +177,17 @@ static enum outcome wait_for_end(struct loop *loop, int stats_timer)
 enum outcome loop_run(struct loop *loop, uint32_t stats_interval_seconds)
 {
 	cleanup_fd int stats_timer = -1;
+	cleanup_fd int interface_timer = -1;
 
-	if (stats_interval_seconds > 0) {
+	if (stats_interval_seconds > 0)
 		stats_timer = start_timer(stats_interval_seconds);
-		if (stats_timer < 0) {
-			log_error(
-				"main", "cannot start the stats timer: %s", strerror(-stats_timer));
-			return OUTCOME_FAILED;
-		}
+	if (loop->interface_fd >= 0)
+		interface_timer = start_timer(INTERFACE_INTERVAL_S);
+	if ((stats_interval_seconds > 0 && stats_timer < 0) ||
+		(loop->interface_fd >= 0 && interface_timer < 0)) {
+		log_error("main", "cannot start a timer: %s",
+			strerror(stats_timer < -1 ? -stats_timer : -interface_timer));
+		return OUTCOME_FAILED;
 	}
-	return wait_for_end(loop, stats_timer);
+	return wait_for_end(loop, stats_timer, interface_timer);
 }

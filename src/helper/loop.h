@@ -20,8 +20,9 @@ enum outcome {
 
 /* All of it is the caller's. */
 struct loop {
-	int signals;                                /* a signalfd(2) of those that mean a stop */
-	const char *interface_name;                 /* for people */
+	int signals;                /* a signalfd(2) of those that mean a stop */
+	const char *interface_name; /* for people */
+	int interface_fd;           /* asked whether it is there still; -1: reads tell */
 	const struct direction_counters *strangers; /* added to what came from the VM */
 	struct cable *cable;
 	struct peer_watch *watch;

@@ -21,6 +21,7 @@
 #include "helper/loop.h"
 #include "helper/peer-watch.h"
 #include "helper/privileges.h"
+#include "helper/shared-interfaces.h"
 #include "helper/socket-server.h"
 
 #include <errno.h>
@@ -44,6 +45,7 @@ struct helper {
 	int vm_socket; /* --fd */
 	struct socket_server server;
 	struct vmnet_broker_interface interface;
+	int interface_fd; /* of a link that does not tell when it goes; else -1 */
 	struct direction_counters strangers; /* messages dropped while waiting for the client */
 	struct cable cable;
 	struct peer_watch watch;
@@ -51,7 +53,7 @@ struct helper {
 
 static void init_helper(struct helper *helper)
 {
-	helper->signals = helper->vm_socket = -1;
+	helper->signals = helper->vm_socket = helper->interface_fd = -1;
 	cable_init(&helper->cable);
 	peer_watch_init_off(&helper->watch);
 	socket_server_init(&helper->server);
@@ -65,6 +67,7 @@ static void finish_helper(struct helper *helper)
 	fd_close(helper->vm_socket);
 	for (size_t i = 0; i < helper->interface.queues_count; i++)
 		fd_close(helper->interface.queues[i]);
+	fd_close(helper->interface_fd);
 	fd_close(helper->signals);
 	vmnet_broker_close(helper->broker);
 }
@@ -204,6 +207,8 @@ static enum outcome take_interface(struct helper *helper, const struct attach_re
 		return OUTCOME_FAILED;
 	}
 	helper->interface = request->interface;
+	if (interface->held_by_connection)
+		helper->interface_fd = fcntl(interface->queues[0], F_DUPFD_CLOEXEC, 0);
 	log_debug("main", "interface %s joined network \"%s\"", interface->name,
 		interface->network.name);
 	if (interface->socket_buffer_bytes < SOCKET_BUFFER_GOOD)
@@ -233,6 +238,8 @@ static enum outcome join_network(struct helper *helper)
 		return outcome;
 	attach_request_wait(request);
 	outcome = take_interface(helper, request);
+	if (outcome == OUTCOME_GO_ON)
+		helper->broker = attach_request_take_broker(request);
 	attach_request_free(request);
 	return outcome;
 }
@@ -352,6 +359,7 @@ static enum outcome run_until_end(struct helper *helper)
 	struct loop loop = {
 		.signals = helper->signals,
 		.interface_name = helper->interface.name,
+		.interface_fd = helper->interface_fd,
 		.strangers = &helper->strangers,
 		.cable = &helper->cable,
 		.watch = &helper->watch,
@@ -421,6 +429,7 @@ int main(int argc, char **argv)
 		options_print_version(stdout);
 		return EXIT_SUCCESS;
 	case HELPER_LIST_SHARED_INTERFACES:
+		shared_interfaces_print(stdout);
 		return EXIT_SUCCESS;
 	case HELPER_RUN:
 		break;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <net/if.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -194,4 +195,11 @@ void port_tap_close(struct port *port)
 {
 	if (port)
 		free_tap((struct port_tap *)port);
+}
+
+bool port_tap_is_there(int tap_fd)
+{
+	struct ifreq request;
+
+	return ioctl(tap_fd, TUNGETIFF, &request) == 0;
 }

@@ -15,5 +15,8 @@
  */
 int port_tap_open(int tap_fd, enum offload_mode mode, struct port **ret_port);
 
+/* Whether the TAP or macvtap link of a queue is there. */
+bool port_tap_is_there(int tap_fd);
+
 /* Closes its fd, which ends the interface. NULL is allowed. */
 void port_tap_close(struct port *port);

@@ -40,9 +40,11 @@ struct bridge_wish {
 /* What a new TAP shall be; checked by the caller. */
 struct tap_wish {
 	const char *network;
+	const char *uplink; /* empty: the network's own bridge */
 	uint32_t number;
 	uint32_t queues;
 	struct link_port port;
+	struct mac mac; /* the VM's, of a macvtap link */
 };
 
 /* A TAP as the kernel shows it. */
@@ -91,15 +93,16 @@ int links_delete_bridge(struct links *links, const char *network, struct verb_ou
 /*
  * Makes a TAP on the network's bridge and puts its ifindex and one fd a queue into outcome, which
  * holds the only ones: when they are closed the TAP is gone. All that keeps its port is in force
- * before the port is up. -ENOENT: no such network; -EEXIST: the number is in use.
+ * before the port is up. -ENOENT: no such network; -EEXIST: the number is in use. With an uplink:
+ * on that (see uplink.h), and VERB_IS_MACVTAP when it is a macvtap link.
  */
 int links_create_tap(
 	struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome);
 
 /*
- * Deletes a TAP. Whoever holds its fd may have given it the MAC of another VM, with which the
- * bridge forgot where that one is: the network's locked ports get their entries again. -ENOENT: no
- * TAP of ours has that number.
+ * Deletes a TAP or macvtap link. Whoever holds its fd may have given it the MAC of another VM, with
+ * which the bridge forgot where that one is: the network's locked ports get their entries again.
+ * -ENOENT: no link of ours has that number.
  */
 int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome);
 

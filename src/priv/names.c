@@ -30,6 +30,7 @@ static_assert(array_length(mode_texts) == NETWORK_MODE_COUNT, "every mode has a 
 static const char *const kind_texts[] = {
 	[LINK_KIND_BRIDGE] = "bridge",
 	[LINK_KIND_TAP] = "tap",
+	[LINK_KIND_MACVTAP] = "macvtap",
 };
 static_assert(array_length(kind_texts) == LINK_KIND_COUNT, "every kind has a text");
 

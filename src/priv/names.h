@@ -5,6 +5,7 @@
  * A link is ours when its alias (IFLA_IFALIAS) says so:
  *     vmnet/1/INSTANCE/bridge/MODE/NETWORK      a network's bridge
  *     vmnet/1/INSTANCE/tap/PORT/NETWORK         a VM's TAP
+ *     vmnet/1/INSTANCE/macvtap/-/NETWORK        a VM's macvtap link, of a network of mode bridged
  * 1 is the version of this format, INSTANCE 8 hexadecimal digits that a broker keeps in its state
  * directory. PORT is how the TAP's port is kept, so that the rules for it can be made again from
  * the links alone: "-", or one or both of "isolated" and "lock,MAC,IPV4", with a comma between.
@@ -36,6 +37,7 @@ enum network_mode {
 enum link_kind {
 	LINK_KIND_BRIDGE,
 	LINK_KIND_TAP,
+	LINK_KIND_MACVTAP,
 	LINK_KIND_COUNT,
 };
 

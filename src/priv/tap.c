@@ -3,6 +3,7 @@
 #include "priv/guard.h"
 #include "priv/rtnl.h"
 #include "priv/sysctl.h"
+#include "priv/uplink.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,7 +107,8 @@ static int attach_tap(struct links *links, struct rtnl_link *bridge, const struc
 		error = tag_tap(links, bridge, wish, facts.name, index);
 	if (error)
 		return outcome_fail(outcome, error, "tagging %s: %s", facts.name, strerror(-error));
-	error = guard_add_tap(links, &facts, outcome);
+	/* With a network's own bridge came the rules for all TAPs; with another's nothing did. */
+	error = *wish->uplink ? guard_apply(links, outcome) : guard_add_tap(links, &facts, outcome);
 	if (error)
 		return error;
 	error = join_bridge(links, bridge, &wish->port, index);
@@ -162,16 +164,13 @@ static int fail_tap(struct verb_outcome *outcome, int error, const char *name)
 	return outcome_fail(outcome, error, "creating %s: %s", name, strerror(-error));
 }
 
-int links_create_tap(struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome)
+static int create_port(struct links *links, struct rtnl_link *bridge, const struct tap_wish *wish,
+	struct verb_outcome *outcome)
 {
-	cleanup_with(rtnl_link_put) struct rtnl_link *bridge = NULL;
 	char name[IFNAMSIZ];
 	int index;
 	int error;
 
-	error = rtnl_find_bridge(links, wish->network, &bridge);
-	if (error)
-		return outcome_fail(outcome, error, "network \"%s\" has no bridge", wish->network);
 	tap_interface_name(wish->number, name);
 	error = open_queues(name, wish->number, wish->queues, outcome);
 	if (error)
@@ -190,6 +189,32 @@ int links_create_tap(struct links *links, const struct tap_wish *wish, struct ve
 	return 0;
 }
 
+static int create_on_uplink(
+	struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome)
+{
+	cleanup_with(rtnl_link_put) struct rtnl_link *uplink = NULL;
+	const struct macvtap_wish macvtap = {wish->network, wish->number, wish->queues, wish->mac};
+	int error = uplink_find(links, wish->uplink, &uplink, outcome);
+
+	if (error)
+		return error;
+	return uplink_is_bridge(uplink) ? create_port(links, uplink, wish, outcome)
+					: macvtap_create(links, uplink, &macvtap, outcome);
+}
+
+int links_create_tap(struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome)
+{
+	cleanup_with(rtnl_link_put) struct rtnl_link *bridge = NULL;
+	int error;
+
+	if (*wish->uplink)
+		return create_on_uplink(links, wish, outcome);
+	error = rtnl_find_bridge(links, wish->network, &bridge);
+	if (error)
+		return outcome_fail(outcome, error, "network \"%s\" has no bridge", wish->network);
+	return create_port(links, bridge, wish, outcome);
+}
+
 int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome)
 {
 	cleanup_with(rtnl_link_put) struct rtnl_link *link = NULL;
@@ -201,6 +226,8 @@ int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *
 	error = rtnl_find_link(links, name, &link);
 	if (!error)
 		error = rtnl_read_tag(links, link, LINK_KIND_TAP, &tag);
+	if (error == -ENOENT)
+		error = rtnl_read_tag(links, link, LINK_KIND_MACVTAP, &tag);
 	if (error)
 		return outcome_fail(outcome, error == -ENODEV ? -ENOENT : error,
 			"there is no TAP %s of ours", name);

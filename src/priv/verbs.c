@@ -151,6 +151,7 @@ static int run_create_tap(const struct verb_call *call)
 	const struct verb_create_tap *wanted = &call->request->create_tap;
 	struct tap_wish wish = {
 		.network = wanted->network,
+		.uplink = wanted->uplink,
 		.number = wanted->number,
 		.queues = wanted->queues,
 		.port.isolated = wanted->port & VERB_PORT_ISOLATED,
@@ -158,6 +159,7 @@ static int run_create_tap(const struct verb_call *call)
 	};
 	int error = check_network(call, wanted->network);
 
+	memcpy(wish.mac.bytes, wanted->mac, MAC_SIZE);
 	if (!error && (wanted->queues < 1 || wanted->queues > VERB_QUEUES_MAX))
 		error = outcome_fail(call->outcome, -EINVAL, "%u queues: 1 to %d are possible",
 			wanted->queues, VERB_QUEUES_MAX);
@@ -169,6 +171,10 @@ static int run_create_tap(const struct verb_call *call)
 		wish.port.address.s_addr = wanted->address;
 		error = check_lock(call, &wish);
 	}
+	if (!error && !memchr(wanted->uplink, '\0', IFNAMSIZ))
+		error = outcome_fail(call->outcome, -EINVAL, "not an interface's name");
+	if (!error && *wanted->uplink && !mac_is_unicast(wish.mac))
+		error = outcome_fail(call->outcome, -EINVAL, "not a VM's MAC");
 	return error ? error : links_create_tap(call->context->links, &wish, call->outcome);
 }
 

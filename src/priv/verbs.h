@@ -29,6 +29,7 @@
 #define VERB_LEASE_MIN_S  120
 #define VERB_LEASE_MAX_S  86400
 #define VERB_FORWARDS_MAX 1024
+#define VERB_IS_MACVTAP   1 /* a result */
 #define VERB_DETAIL_SIZE  108
 #define VERB_RUNS_ALREADY 1 /* a result */
 
@@ -41,9 +42,10 @@ enum verb {
 	VERB_DELETE_BRIDGE,
 	/* TAP with vnet_hdr on the network's bridge, owner root, not persistent, up, its port kept
 	 * as asked for before that. Reply: ifindex; fds: one a queue. -EEXIST: the number is in
-	 * use. -ENOENT: no such network. */
+	 * use. -ENOENT: no such network. With an uplink: result VERB_IS_MACVTAP where it is no TAP,
+	 * whose link then stays until it is deleted. */
 	VERB_CREATE_TAP,
-	/* By number; only ours. -ENOENT: none of ours has it. */
+	/* By number; only ours, macvtap links too. -ENOENT: none of ours has it. */
 	VERB_DELETE_TAP,
 	/* Makes the nft table, forwarding on bridges and uplinks, and our accepts in chains of
 	 * others that drop, what the tagged bridges in the kernel ask for; removes table and
@@ -129,6 +131,10 @@ struct verb_network {
 struct verb_create_tap {
 	char network[NETWORK_NAME_SIZE];
 	uint32_t number;
+	/* Empty: on the network's own bridge. Else a link of the host that is not ours: a bridge,
+	   of which the TAP becomes a port; or another, on which a macvtap link with mac is made
+	   instead. */
+	char uplink[IFNAMSIZ];
 	uint32_t queues;       /* 1..VERB_QUEUES_MAX; more than one makes it a multi-queue TAP */
 	uint32_t port;         /* bits of enum verb_port */
 	uint32_t address;      /* of VERB_PORT_LOCKED: the VM's IPv4, network byte order */

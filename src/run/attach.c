@@ -118,6 +118,7 @@ int attach_native(vmnet_broker_t *broker, const struct run_options *options,
 	if (status != VMNET_BROKER_SUCCESS)
 		return describe_failure(broker, options, status, error);
 	take_fds(&interface, attachment);
+	attachment->held_by_connection = interface.held_by_connection;
 	result = make_line(&interface, &options->interface, &attachment->line);
 	if (result == 0)
 		result = attachment_read_line(attachment, attachment->line);

@@ -52,11 +52,13 @@ static int read_object(json_t *object, struct attachment *attachment)
 		copy_text(object, "vmnet_interface_name", attachment->interface_name,
 			sizeof(attachment->interface_name)) < 0 ||
 		copy_text(object, "vmnet_mac_address", attachment->mac, sizeof(attachment->mac)) <
-			0 ||
-		copy_text(object, "vmnet_ipv4_address", attachment->address,
-			sizeof(attachment->address)) < 0)
+			0)
 		return -EINVAL;
-	return 0;
+	*attachment->address = '\0';
+	return json_object_get(object, "vmnet_ipv4_address")
+		       ? copy_text(object, "vmnet_ipv4_address", attachment->address,
+				 sizeof(attachment->address))
+		       : 0;
 }
 
 int attachment_read_line(struct attachment *attachment, const char *line)
@@ -123,7 +125,7 @@ int attachment_set_environment(const struct attachment *attachment)
 		const char *value;
 	} variables[] = {
 		{"VMNET_MAC_ADDRESS", attachment->mac},
-		{"VMNET_ADDRESS", attachment->address},
+		{"VMNET_ADDRESS", *attachment->address ? attachment->address : NULL},
 		{"VMNET_INTERFACE_NAME", attachment->interface_name},
 		{"VMNET_NETWORK", attachment->network},
 		{"VMNET_MTU", mtu},

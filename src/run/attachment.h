@@ -23,12 +23,13 @@ struct attachment {
 	char network[NETWORK_NAME_SIZE];
 	char interface_name[IFNAMSIZ];
 	char mac[MAC_TEXT_SIZE];
-	char address[INET_ADDRSTRLEN];
-	uint32_t mtu;            /* bytes */
-	int fds[RUN_QUEUES_MAX]; /* owned; unused entries are -1 */
+	char address[INET_ADDRSTRLEN]; /* empty: the LAN gives it */
+	uint32_t mtu;                  /* bytes */
+	int fds[RUN_QUEUES_MAX];       /* owned; unused entries are -1 */
 	size_t fds_count;
 	int vhosts[RUN_QUEUES_MAX]; /* of /dev/vhost-net, native only; owned; behind fds there */
 	size_t vhosts_count;        /* 0, or fds_count */
+	bool held_by_connection;    /* native only: closing that with the broker would end it */
 	/* The path of the socket at which the helper serves vhost-user; empty otherwise. */
 	char vhost_user_path[SOCKET_DIRECTORY_PATH_SIZE];
 	size_t vhost_user_queues;
@@ -48,8 +49,8 @@ void attachment_close_fds(struct attachment *attachment);
 
 /*
  * Takes network, interface name, MAC, address and MTU from vmnet-helper's line of JSON
- * (wire/startline.h). -EINVAL when it is no JSON object or one of them is missing or of another
- * type; attachment is unchanged then.
+ * (wire/startline.h). -EINVAL when it is no JSON object or one of them, but the address, is missing
+ * or of another type; attachment is unchanged then.
  */
 int attachment_read_line(struct attachment *attachment, const char *line);
 

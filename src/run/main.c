@@ -247,7 +247,8 @@ static int run_children(struct supervisor *supervisor, vmnet_broker_t *broker,
 		return EXIT_FAILURE;
 	/* The interface holds the network from now on; the connection would only count against the
 	 * user's limit. */
-	vmnet_broker_close(take_ptr(held));
+	if (!attachment->held_by_connection)
+		vmnet_broker_close(take_ptr(held));
 	result = supervisor_write(supervisor, STDOUT_FILENO, attachment->line);
 	if (result == -EINTR)
 		return supervise(supervisor);

@@ -189,7 +189,8 @@ json_t *broker_network_encode(const struct broker_network *network)
 		member_set_text(object, "ipv6Prefix", prefix) < 0 ||
 		member_set_text(object, "gateway6", gateway6) < 0 ||
 		member_set_text(object, "bridge", network->bridge) < 0 ||
-		member_set_text(object, "description", network->description) < 0)
+		member_set_text(object, "description", network->description) < 0 ||
+		member_set_text(object, "uplink", network->uplink) < 0)
 		return NULL;
 	return take_ptr(object);
 }
@@ -266,6 +267,7 @@ int broker_network_decode(json_t *value, struct broker_network *ret_network)
 		!network_name_is_valid(network.name) ||
 		decode_text(value, "mode", network.mode, sizeof(network.mode)) < 0 ||
 		decode_text(value, "bridge", network.bridge, sizeof(network.bridge)) < 0 ||
+		decode_text(value, "uplink", network.uplink, sizeof(network.uplink)) < 0 ||
 		decode_text(value, "domain", network.domain, sizeof(network.domain)) < 0 ||
 		decode_text(value, "description", network.description,
 			sizeof(network.description)) < 0 ||
@@ -424,17 +426,23 @@ json_t *created_interface_encode(const struct created_interface *created)
 {
 	char mac[MAC_TEXT_SIZE];
 	char interface_id[UUID_TEXT_SIZE];
-	char address[INET_ADDRSTRLEN];
+	char address[INET_ADDRSTRLEN] = "";
+	cleanup_json json_t *object = NULL;
 
 	mac_to_text(created->mac, mac);
 	uuid_to_text(created->interface_id, interface_id);
-	inet_ntop(AF_INET, &created->address, address, sizeof(address));
-	return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:I}", "network",
+	if (created->address.s_addr)
+		inet_ntop(AF_INET, &created->address, address, sizeof(address));
+	object = json_pack("{s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:I}", "network",
 		broker_network_encode(&created->network), "interfaceName", created->interface_name,
-		"mac", mac, "interfaceId", interface_id, "address", address, "queues",
+		"mac", mac, "interfaceId", interface_id, "heldByConnection",
+		created->held_by_connection, "queues",
 		encode_indexes(created->queues, created->queues_count), "vhosts",
 		encode_indexes(created->vhosts, created->vhosts_count), "socketBufferBytes",
 		(json_int_t)created->socket_buffer_bytes);
+	if (!object || member_set_text(object, "address", address) != 0)
+		return NULL;
+	return take_ptr(object);
 }
 
 static int decode_created_identity(json_t *parameters, struct created_interface *created)
@@ -447,10 +455,9 @@ static int decode_created_identity(json_t *parameters, struct created_interface 
 	if (decode_text(parameters, "interfaceId", text, sizeof(text)) < 0 ||
 		text_to_uuid(text, &created->interface_id) < 0)
 		return -EBADMSG;
-	if (decode_text(parameters, "address", text, sizeof(text)) < 0 ||
-		text_to_ipv4(text, &created->address) < 0)
-		return -EBADMSG;
-	return 0;
+	/* A broker that knows no such thing has none. */
+	created->held_by_connection = json_is_true(json_object_get(parameters, "heldByConnection"));
+	return decode_optional_ipv4(parameters, "address", &created->address);
 }
 
 int created_interface_decode(json_t *parameters, struct created_interface *ret_created)
@@ -523,13 +530,14 @@ static int set_interface_record(json_t *object, const struct broker_interface *i
 {
 	char mac[MAC_TEXT_SIZE];
 	char interface_id[UUID_TEXT_SIZE];
-	char address[INET_ADDRSTRLEN];
+	char address[INET_ADDRSTRLEN] = "";
 
 	if (!interface->has_record)
 		return 0;
 	mac_to_text(interface->mac, mac);
 	uuid_to_text(interface->interface_id, interface_id);
-	inet_ntop(AF_INET, &interface->address, address, sizeof(address));
+	if (interface->address.s_addr)
+		inet_ntop(AF_INET, &interface->address, address, sizeof(address));
 	if (member_set_text(object, "mac", mac) < 0 ||
 		member_set_text(object, "interfaceId", interface_id) < 0 ||
 		member_set_text(object, "address", address) < 0 ||

@@ -57,6 +57,7 @@ struct broker_network {
 	struct ipv4_subnet subnet;   /* prefix_length 0 while a listed network has none yet */
 	struct in_addr gateway;      /* the host's address on it */
 	struct in_addr last_address; /* of those that VMs get; zero: as subnet */
+	char uplink[16];             /* of mode bridged: the host's interface; else empty */
 	bool has_ipv6;
 	struct in6_addr ipv6_prefix; /* a /64; the host is its ::1 */
 	uint32_t mtu;
@@ -94,7 +95,8 @@ struct created_interface {
 	char interface_name[16];
 	struct mac mac;
 	struct uuid interface_id;
-	struct in_addr address; /* the IPv4 reserved for this MAC */
+	struct in_addr address;  /* the IPv4 reserved for this MAC; zero: none */
+	bool held_by_connection; /* it ends with the connection */
 	uint32_t queues_count;
 	uint32_t queues[BROKER_QUEUES_MAX]; /* indexes of the message's fds */
 	uint32_t vhosts_count;

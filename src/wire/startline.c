@@ -38,6 +38,9 @@ static json_t *encode_addresses(const struct startline *line)
 {
 	struct in_addr end = line->end_address;
 
+	/* Of mode bridged: the LAN has its own. */
+	if (line->subnet.prefix_length == 0)
+		return json_object();
 	/* "subnet" holds the gateway's address, as the original prints it. */
 	if (line->network_was_named)
 		return json_pack("{s:o, s:o}", "net_ipv4_subnet", encode_address(line->gateway),
@@ -64,9 +67,12 @@ static json_t *encode_ipv6(const struct startline *line)
 
 static json_t *encode_own(const struct startline *line)
 {
-	return json_pack("{s:s, s:s, s:o}", "vmnet_interface_name", line->interface_name,
-		"vmnet_network", line->network, "vmnet_ipv4_address",
-		encode_address(line->address));
+	json_t *object = json_pack("{s:s, s:s}", "vmnet_interface_name", line->interface_name,
+		"vmnet_network", line->network);
+
+	if (object && line->address.s_addr)
+		json_object_set_new(object, "vmnet_ipv4_address", encode_address(line->address));
+	return object;
 }
 
 int startline_to_text(const struct startline *line, char **ret_text)

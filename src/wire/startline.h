@@ -17,8 +17,8 @@ struct startline {
 	bool network_was_named;     /* by --network: the original prints other keys then */
 	struct mac mac;
 	struct uuid interface_id;
-	struct in_addr address; /* the IPv4 reserved for the MAC */
-	struct ipv4_subnet subnet;
+	struct in_addr address;    /* the IPv4 reserved for the MAC; zero: none */
+	struct ipv4_subnet subnet; /* prefix length 0: none of ours, as of mode bridged */
 	struct in_addr gateway;
 	struct in_addr
 		end_address; /* last address of the DHCP pool; zero: the subnet's last host */

@@ -78,6 +78,8 @@ int links_create_tap(struct links *links, const struct tap_wish *wish, struct ve
 
 	insist_network(wish->network);
 	insist(wish->queues >= 1 && wish->queues <= VERB_QUEUES_MAX);
+	insist(memchr(wish->uplink, '\0', IFNAMSIZ));
+	insist(!*wish->uplink || mac_is_unicast(wish->mac));
 	if (wish->port.locked) {
 		insist(mac_is_unicast(wish->port.mac) && !mac_is_reserved(wish->port.mac));
 		insist(ipv4_subnet_contains(subnet, wish->port.address));

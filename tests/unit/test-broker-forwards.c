@@ -119,8 +119,9 @@ static uint32_t start_vm(
 	struct failure failure;
 
 	text_copy(call.hostname, sizeof(call.hostname), hostname);
-	assert_int_equal(
-		interface_create(hold->network, &call, uid, &interface, &fds, &failure), 0);
+	assert_int_equal(interface_create(hold->network, &call,
+				 &(struct interface_owner){.uid = uid}, &interface, &fds, &failure),
+		0);
 	for (size_t i = 0; i < fds.count; i++)
 		fd_close(fds.fds[i]);
 	network_release(hold);

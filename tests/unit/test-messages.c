@@ -74,7 +74,8 @@ static struct created_interface make_created(void)
 static const char created_text[] =
 	"\"interfaceName\":\"vmtap00000001\",\"mac\":\"02:00:00:00:00:01\","
 	"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\",\"address\":\"192.168.64.2\","
-	"\"queues\":[1,0],\"vhosts\":[2,15],\"socketBufferBytes\":8388608}";
+	"\"heldByConnection\":false,\"queues\":[1,0],\"vhosts\":[2,15],\"socketBufferBytes\":"
+	"8388608}";
 
 static json_t *load(const char *text)
 {
@@ -397,6 +398,24 @@ static void created_interfaces_survive_the_wire(void **state)
 	expect_text(parameters, expected);
 }
 
+static void a_bridged_interface_has_no_address(void **state)
+{
+	struct created_interface created = make_created(), decoded;
+	json_t *parameters;
+
+	created.address.s_addr = 0;
+	created.held_by_connection = true;
+	created.network.subnet = (struct ipv4_subnet){{0}, 0};
+	created.network.gateway.s_addr = 0;
+	snprintf(created.network.mode, sizeof(created.network.mode), "bridged");
+	snprintf(created.network.uplink, sizeof(created.network.uplink), "eth0");
+	parameters = created_interface_encode(&created);
+	assert_null(json_object_get(parameters, "address"));
+	assert_int_equal(created_interface_decode(parameters, &decoded), 0);
+	assert_memory_equal(&decoded, &created, sizeof(created));
+	json_decref(parameters);
+}
+
 static int decode_created(json_t *value, void *ret_struct)
 {
 	return created_interface_decode(value, ret_struct);
@@ -414,8 +433,10 @@ static void expect_bad_created(const char *key, json_t *bad)
 static void bad_created_interfaces_are_refused(void **state)
 {
 	static const char *const keys[] = {"network", "interfaceName", "mac", "interfaceId",
-		"address", "queues", "vhosts", "socketBufferBytes"};
+		"queues", "vhosts", "socketBufferBytes"};
 
+	expect_bad_created("address", json_true());
+	expect_bad_created("address", json_string("10.0.0"));
 	for (size_t i = 0; i < array_length(keys); i++) {
 		expect_bad_created(keys[i], NULL);
 		expect_bad_created(keys[i], json_null());
@@ -613,6 +634,7 @@ int main(void)
 		cmocka_unit_test(create_needs_only_a_network),
 		cmocka_unit_test(bad_creates_are_refused_with_a_reason),
 		cmocka_unit_test(created_interfaces_survive_the_wire),
+		cmocka_unit_test(a_bridged_interface_has_no_address),
 		cmocka_unit_test(bad_created_interfaces_are_refused),
 		cmocka_unit_test(enlarge_survives_the_wire),
 		cmocka_unit_test(bad_enlarges_are_refused_with_a_reason),

@@ -641,8 +641,9 @@ static struct attached attach_as(
 	struct failure failure;
 
 	snprintf(call.hostname, sizeof(call.hostname), "%s", hostname);
-	assert_int_equal(interface_create(registry_find(&fixture->registry, name), &call, uid,
-				 &attached.interface, &attached.fds, &failure),
+	assert_int_equal(interface_create(registry_find(&fixture->registry, name), &call,
+				 &(struct interface_owner){.uid = uid}, &attached.interface,
+				 &attached.fds, &failure),
 		0);
 	for (size_t i = 0; i < attached.fds.count; i++)
 		close(attached.fds.fds[i]);
@@ -656,8 +657,8 @@ static void refuse_to_attach(struct fixture *fixture, const char *name, uid_t ui
 	struct interface *interface;
 	struct failure failure;
 
-	assert_int_equal(interface_create(registry_find(&fixture->registry, name), call, uid,
-				 &interface, &fds, &failure),
+	assert_int_equal(interface_create(registry_find(&fixture->registry, name), call,
+				 &(struct interface_owner){.uid = uid}, &interface, &fds, &failure),
 		-ECANCELED);
 	assert_int_equal(failure.error, error);
 	assert_non_null(strstr(failure.reason, part));
@@ -723,16 +724,18 @@ static void two_live_interfaces_never_share_a_mac(void **state)
 	struct interface *interface;
 	struct failure failure;
 
-	assert_int_equal(interface_create(registry_find(&fixture->registry, "shared"), &call, USER,
-				 &interface, &fds, &failure),
+	assert_int_equal(
+		interface_create(registry_find(&fixture->registry, "shared"), &call,
+			&(struct interface_owner){.uid = USER}, &interface, &fds, &failure),
 		0);
 	close(fds.fds[0]);
 	refuse_to_attach(fixture, "shared", 0, &call, BROKER_ERROR_CONFLICT,
 		"MAC 02:00:00:00:00:01 is in use on network \"shared\" by interface tap");
 	refuse_to_attach(fixture, "shared", 0, &call, BROKER_ERROR_CONFLICT, "of user 1000");
 	/* Another network is another cable. */
-	assert_int_equal(interface_create(registry_find(&fixture->registry, "host"), &call, USER,
-				 &interface, &fds, &failure),
+	assert_int_equal(
+		interface_create(registry_find(&fixture->registry, "host"), &call,
+			&(struct interface_owner){.uid = USER}, &interface, &fds, &failure),
 		0);
 	close(fds.fds[0]);
 	network_release(hold);
@@ -790,7 +793,9 @@ static void vhost_comes_with_the_queues_where_there_is_one(void **state)
 	for (int has_vhost = 1; has_vhost >= 0; has_vhost--) {
 		fixture->platform->vhost_error = has_vhost ? 0 : -ENXIO;
 		assert_int_equal(
-			interface_create(network, &call, USER, &interface, &fds, &failure), 0);
+			interface_create(network, &call, &(struct interface_owner){.uid = USER},
+				&interface, &fds, &failure),
+			0);
 		assert_int_equal(fds.vhosts_count, has_vhost ? 8 : 0);
 		assert_int_equal(fds.count, has_vhost ? 16 : 8);
 		for (size_t i = 0; i < fds.count; i++)
@@ -967,8 +972,9 @@ static void lines_that_are_no_lease_name_nobody(void **state)
 	struct interface *interface;
 	struct failure failure;
 
-	assert_int_equal(interface_create(registry_find(&fixture->registry, "shared"), &call, USER,
-				 &interface, &fds, &failure),
+	assert_int_equal(
+		interface_create(registry_find(&fixture->registry, "shared"), &call,
+			&(struct interface_owner){.uid = USER}, &interface, &fds, &failure),
 		0);
 	close(fds.fds[0]);
 	for (size_t i = 0; i < array_length(lines); i++)
