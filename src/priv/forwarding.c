@@ -9,8 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define SYSCTLS "/proc/sys/net"
-
 struct forwarding {
 	struct saved_sysctls saved;
 	struct links *links;
@@ -48,7 +46,8 @@ static bool has_switch(const char *family, const char *interface_name, const cha
 	char path[PATH_MAX], current = 0;
 	FILE *file;
 
-	snprintf(path, sizeof(path), SYSCTLS "/%s/conf/%s/%s", family, interface_name, key);
+	snprintf(
+		path, sizeof(path), "%s/%s/conf/%s/%s", sysctl_root(), family, interface_name, key);
 	file = fopen(path, "re");
 	if (!file)
 		return false;
@@ -76,9 +75,12 @@ static int set_uplinks(
 /* Every interface that listens to router advertisements goes on doing so; new ones too. */
 static int keep_advertisements(struct forwarding *forwarding)
 {
-	DIR *interfaces = opendir(SYSCTLS "/ipv6/conf");
+	char path[PATH_MAX];
+	DIR *interfaces;
 	int error = 0;
 
+	snprintf(path, sizeof(path), "%s/ipv6/conf", sysctl_root());
+	interfaces = opendir(path);
 	if (!interfaces)
 		return errno == ENOENT ? 0 : -errno;
 	for (const struct dirent *entry; !error && (entry = readdir(interfaces));)
@@ -163,7 +165,7 @@ int forwarding_apply(struct links *links, const struct bridge_facts *bridges, si
 	struct verb_outcome *outcome)
 {
 	struct forwarding forwarding = {
-		.saved = {.directory = links_runtime_directory(links), .root = SYSCTLS},
+		.saved = {.directory = links_runtime_directory(links), .root = sysctl_root()},
 		.links = links,
 		.outcome = outcome,
 	};

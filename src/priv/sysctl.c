@@ -7,6 +7,11 @@
 #include <limits.h>
 #include <stdio.h>
 
+const char *sysctl_root(void)
+{
+	return "/proc/sys/net";
+}
+
 int sysctl_set_interface(
 	const char *family, const char *interface_name, const char *key, char value)
 {
@@ -14,7 +19,8 @@ int sysctl_set_interface(
 	char path[PATH_MAX];
 	char current;
 
-	snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", family, interface_name, key);
+	snprintf(
+		path, sizeof(path), "%s/%s/conf/%s/%s", sysctl_root(), family, interface_name, key);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;

@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 
+/* Where they are: "/proc/sys/net". */
+const char *sysctl_root(void);
+
 /*
  * Sets /proc/sys/net/FAMILY/conf/INTERFACE/KEY to value, "0" or "1", unless it is so already: a
  * redundant write is an event for everybody who watches. Negative errno; -ENOENT: no such interface
