@@ -179,7 +179,7 @@ static void a_bridged_network_has_an_uplink(void **state)
 {
 	const struct config_network *network =
 		parse_valid("\"mode\": \"bridged\", \"uplink\": \"eno1\", \"mtu\": 9000,"
-			    " \"lock_mac\": true, \"allow\": {\"users\": [0]}");
+			    " \"allow\": {\"users\": [0]}");
 
 	assert_int_equal(network->settings.mode, NETWORK_MODE_BRIDGED);
 	assert_string_equal(network->settings.uplink, "eno1");
@@ -212,6 +212,10 @@ static void mistakes_are_told(void **state)
 		{"\"uplink\": \"sixteen-letters-\"", "f: x.uplink: "},
 		{"\"mode\": \"host\", \"uplink\": \"eth0\"",
 			"f: x.uplink: means nothing on a network of mode host; remove it"},
+		{"\"mode\": \"bridged\", \"uplink\": \"e\", \"lock_mac\": true",
+			"f: x.lock_mac: means nothing on a network of mode bridged; remove it"},
+		{"\"mode\": \"bridged\", \"uplink\": \"e\", \"isolation\": false",
+			"f: x.isolation: means nothing on a network of mode bridged; remove it"},
 		{"\"mode\": \"bridged\", \"uplink\": \"e\", \"subnet\": \"10.0.0.0/24\"",
 			"f: x.subnet: means nothing on a network of mode bridged; remove it"},
 		{"\"start\": \"10.0.0.1\"", "f: x: start, end and mask are needed together"},
