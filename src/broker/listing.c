@@ -2,7 +2,7 @@
 
 #include "base/cleanup.h"
 #include "broker/access.h"
-#include "broker/interface.h"
+#include "broker/vm-names.h"
 #include "wire/messages.h"
 #include "wire/varlink.h"
 
@@ -30,7 +30,7 @@ static void describe(const struct interface *interface, struct broker_interface 
 	};
 
 	text_copy(described.network, sizeof(described.network), interface->network->name);
-	text_copy(described.hostname, sizeof(described.hostname), record->hostname);
+	text_copy(described.hostname, sizeof(described.hostname), vm_names_get(interface));
 	platform_interface_name(interface->number, described.interface_name);
 	*ret_described = described;
 }

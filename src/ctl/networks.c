@@ -9,6 +9,7 @@ static const struct column columns[] = {
 	{"RUNNING", "running"},
 	{"SUBNET", "subnet"},
 	{"GATEWAY", "gateway"},
+	{"IPV6", "ipv6Prefix"},
 	{"MTU", "mtu"},
 	{"BRIDGE", "bridge"},
 	{"DOMAIN", "domain"},

@@ -40,7 +40,7 @@ def test_networks(ctl, broker):
         network = peer.call("AcquireNetwork", network="shared")[0]["network"]
         row = next(row for row in table(ctl("networks")) if row["NETWORK"] == "shared")
         assert row["RUNNING"] == "yes" and row["BRIDGE"] == network["bridge"]
-        assert row["SUBNET"] == network["subnet"] and row["GATEWAY"] == network["gateway"] and row["MTU"] == "1500"
+        assert row["SUBNET"] == network["subnet"] and row["GATEWAY"] == network["gateway"] and row["IPV6"] == network["ipv6Prefix"] and row["MTU"] == "1500"
         result = ctl("networks", "--json")
         assert result.returncode == 0, result.stderr
         assert network in json.loads(result.stdout)["networks"]

@@ -69,6 +69,12 @@ def slaac_address(network, mac):
     return network["ipv6Prefix"].split("::/")[0] + ":" + ":".join(groups)
 
 
+def listed_names(broker):
+    with broker.connect(MEMBER) as peer:
+        interfaces = peer.call("ListInterfaces")[0]["interfaces"]
+    return {interface["address"]: interface.get("hostname") for interface in interfaces}
+
+
 def test_name_of_hostname_and_of_dhcp(broker, lab, make_vm, lease):
     declared, told = make_vm(broker, "shared", "--hostname", "web"), make_vm(broker)
     gateway = declared.cable.gateway
@@ -79,6 +85,8 @@ def test_name_of_hostname_and_of_dhcp(broker, lab, make_vm, lease):
         assert resolve(declared.namespace, gateway, name) == [told.cable.address]
     for vm, name in ((declared, "web.shared.vmnet"), (told, "db.shared.vmnet")):
         assert resolve_address(lab.host, gateway, vm.cable.address) == [name]
+    expected = {declared.cable.address: "web", told.cable.address: "db"}
+    wait_for(lambda: listed_names(broker) == expected, 3, "both names are listed")
     assert lease(declared, "other")["address"] == declared.cable.address
     assert knows(lab.host, gateway, "other") == [], "a declared name is the only one"
     told.close()
