@@ -60,7 +60,8 @@ def leftovers(machine: Machine) -> list[str]:
     links = json.loads(machine.run(["ip", "-json", "link"]).stdout)
     tables = machine.run(["nft", "list", "tables"]).stdout.split()
     names = [link["ifname"] for link in links] + tables
-    files = machine.run(["find", "/run/vmnet-broker/networks", "/run/vmnet-broker/interfaces", "-type", "f"])
+    records = [f"/run/vmnet-broker/{name}" for name in ("networks", "interfaces", "forwards")]
+    files = machine.run(["find", *records, "-type", "f"])
     return [name for name in names if name.startswith("vm")] + files.stdout.split() + machine.dnsmasq_pids()
 
 
