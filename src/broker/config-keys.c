@@ -173,24 +173,11 @@ static void parse_domain(struct config_parse *parse, json_t *value)
 			config_describe_value(value).text, NETWORK_DOMAIN_SIZE - 1);
 }
 
-/* What the kernel takes as a link's name (dev_valid_name() in net/core/dev.c). */
-static bool link_name_is_valid(const char *name)
-{
-	size_t length = strlen(name);
-
-	if (length == 0 || length >= IFNAMSIZ || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-		return false;
-	for (; *name; name++)
-		if (!isgraph((unsigned char)*name) || *name == '/' || *name == ':')
-			return false;
-	return true;
-}
-
 static void parse_uplink(struct config_parse *parse, json_t *value)
 {
 	const char *text = json_string_value(value);
 
-	if (!text || !link_name_is_valid(text))
+	if (!text || !uplink_name_is_valid(text))
 		config_add_error(parse->network, "uplink",
 			"%s: the name of an interface of the host, such as \"eth0\"",
 			config_describe_value(value).text);

@@ -131,6 +131,8 @@ static struct step finish_bridge(
 	bridge_altname(wish->network, altname);
 	step.error = text_copy(tag.network, sizeof(tag.network), wish->network);
 	if (!step.error)
+		step.error = text_copy(tag.uplink, sizeof(tag.uplink), wish->uplink);
+	if (!step.error)
 		step.error = rtnl_tag_link(links, index, &tag, altname, wish->mtu);
 	if (!step.error)
 		step = (struct step){"setting up IPv6 on", rtnl_set_ipv6(links, index, wish, name)};

@@ -96,6 +96,7 @@ static int read_facts(struct links *links, struct nl_cache *addresses, struct rt
 		return error;
 	facts.index = (uint32_t)rtnl_link_get_ifindex(link);
 	facts.mode = tag.mode;
+	memcpy(facts.uplink, tag.uplink, sizeof(facts.uplink));
 	facts.mtu = rtnl_link_get_mtu(link);
 	error = text_copy(facts.network, sizeof(facts.network), tag.network);
 	if (!error)

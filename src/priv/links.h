@@ -23,6 +23,7 @@ struct bridge_facts {
 	bool has_ipv6;
 	uint8_t ipv6_prefix[IPV6_PREFIX_SIZE]; /* the first half of a /64 */
 	uint32_t mtu;                          /* bytes */
+	char uplink[IFNAMSIZ];                 /* its only link to the world; empty: any */
 };
 
 /* What a new bridge shall be; checked by the caller. */

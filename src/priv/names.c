@@ -37,6 +37,7 @@ static_assert(array_length(kind_texts) == LINK_KIND_COUNT, "every kind has a tex
 static_assert(
 	sizeof(TAG_VERSION "01234567/tap//") + PORT_TEXT_SIZE + NETWORK_NAME_SIZE <= LINK_TAG_SIZE,
 	"every tag fits");
+static_assert(sizeof("bridged,") + IFNAMSIZ <= PORT_TEXT_SIZE, "a mode with an uplink fits");
 static_assert(sizeof("vmnet-") + NETWORK_NAME_SIZE <= LINK_ALTNAME_SIZE, "every altname fits");
 static_assert(
 	NETWORK_NAME_SIZE + sizeof(DOMAIN_END) - 1 <= NETWORK_DOMAIN_SIZE, "every domain fits");
@@ -71,14 +72,31 @@ static void port_to_text(const struct link_port *port, char text[PORT_TEXT_SIZE]
 		port->isolated ? PORT_ISOLATED "," : "", mac, address);
 }
 
+static void bridge_to_text(const struct link_tag *tag, char text[PORT_TEXT_SIZE])
+{
+	snprintf(text, PORT_TEXT_SIZE, "%s%s%s", mode_texts[tag->mode], *tag->uplink ? "," : "",
+		tag->uplink);
+}
+
 void link_tag_to_text(const struct link_tag *tag, char *text)
 {
-	char port[PORT_TEXT_SIZE];
+	char detail[PORT_TEXT_SIZE];
 
-	port_to_text(&tag->port, port);
+	if (tag->kind == LINK_KIND_BRIDGE)
+		bridge_to_text(tag, detail);
+	else
+		port_to_text(&tag->port, detail);
 	snprintf(text, LINK_TAG_SIZE, TAG_VERSION "%08x/%s/%s/%s", tag->instance,
-		kind_texts[tag->kind], tag->kind == LINK_KIND_BRIDGE ? mode_texts[tag->mode] : port,
-		tag->network);
+		kind_texts[tag->kind], detail, tag->network);
+}
+
+bool uplink_name_is_valid(const char *name)
+{
+	size_t length =
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-");
+
+	return length > 0 && length < IFNAMSIZ && name[length] == '\0' && strcmp(name, ".") != 0 &&
+	       strcmp(name, "..") != 0;
 }
 
 /* Exactly eight lower-case digits: two spellings of one instance would be two owners of a link. */
@@ -148,6 +166,18 @@ static int port_from_text(char *text, struct link_port *port)
 	return strcmp(word, PORT_LOCKED) == 0 ? lock_from_text(text, port) : -EINVAL;
 }
 
+static int bridge_from_text(char *text, struct link_tag *tag)
+{
+	const char *mode = strsep(&text, ",");
+
+	if (network_mode_from_text(mode, &tag->mode) < 0)
+		return -EINVAL;
+	if (!text)
+		return 0;
+	return uplink_name_is_valid(text) ? text_copy(tag->uplink, sizeof(tag->uplink), text)
+					  : -EINVAL;
+}
+
 /* A tag has one spelling: two of one MAC would be two ports in the eyes of whoever compares. */
 static bool is_spelt_so(const struct link_tag *tag, const char *text)
 {
@@ -170,7 +200,7 @@ int link_tag_from_text(const char *text, struct link_tag *ret_tag)
 	if (instance_from_text(fields[0], &tag.instance) < 0 ||
 		kind_from_text(fields[1], &tag.kind) < 0 || !network_name_is_valid(fields[3]))
 		return -EINVAL;
-	if (tag.kind == LINK_KIND_BRIDGE ? network_mode_from_text(fields[2], &tag.mode) < 0
+	if (tag.kind == LINK_KIND_BRIDGE ? bridge_from_text(fields[2], &tag) < 0
 					 : port_from_text(fields[2], &tag.port) < 0)
 		return -EINVAL;
 	/* A valid name always fits. */

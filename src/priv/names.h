@@ -3,7 +3,7 @@
  * it, so that neither has to believe the other.
  *
  * A link is ours when its alias (IFLA_IFALIAS) says so:
- *     vmnet/1/INSTANCE/bridge/MODE/NETWORK      a network's bridge
+ *     vmnet/1/INSTANCE/bridge/MODE/NETWORK      a network's bridge; MODE,UPLINK: out by it only
  *     vmnet/1/INSTANCE/tap/PORT/NETWORK         a VM's TAP
  *     vmnet/1/INSTANCE/macvtap/-/NETWORK        a VM's macvtap link, of a network of mode bridged
  * 1 is the version of this format, INSTANCE 8 hexadecimal digits that a broker keeps in its state
@@ -55,6 +55,7 @@ struct link_tag {
 	enum network_mode mode; /* of a bridge; a TAP's is NETWORK_MODE_SHARED and means nothing */
 	char network[NETWORK_NAME_SIZE];
 	struct link_port port; /* of a TAP */
+	char uplink[IFNAMSIZ]; /* of a bridge: its only link to the world; empty for any */
 };
 
 /* "shared", "host" or "bridged"; static storage. */
@@ -62,6 +63,12 @@ const char *network_mode_to_text(enum network_mode mode);
 
 /* "shared", "host" or "bridged"; -EINVAL otherwise. */
 int network_mode_from_text(const char *text, enum network_mode *ret_mode);
+
+/*
+ * A link's name that is safe in our tags and in the text of nft rules, where "*" is every name:
+ * letters, digits and ._@+-, of what the kernel takes (dev_valid_name() in net/core/dev.c).
+ */
+bool uplink_name_is_valid(const char *name);
 
 /* Writes the alias into text (LINK_TAG_SIZE bytes). */
 void link_tag_to_text(const struct link_tag *tag, char *text);

@@ -69,6 +69,9 @@ static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
 	if (bridge->mode == NETWORK_MODE_SHARED) {
 		fprintf(out, "iifname \"%s\" ip saddr != %s drop\n", bridge->name, subnet);
 		write_ipv6_source_rule(out, bridge);
+		if (*bridge->uplink)
+			fprintf(out, "iifname \"%s\" oifname != \"%s\" drop\n", bridge->name,
+				bridge->uplink);
 		fprintf(out, "oifname \"%s\" ct state established,related accept\n", bridge->name);
 	} else {
 		fprintf(out, "iifname \"%s\" drop\n", bridge->name);

@@ -79,6 +79,18 @@ static int guard_bridge(const struct verb_call *call, const char *network)
 	return error;
 }
 
+/* It becomes a part of nft rules. */
+static int check_uplink(const struct verb_call *call, const struct verb_create_bridge *wanted)
+{
+	if (!memchr(wanted->uplink, 0, sizeof(wanted->uplink)))
+		return outcome_fail(call->outcome, -EINVAL, "the uplink's name does not end");
+	if (*wanted->uplink && !uplink_name_is_valid(wanted->uplink))
+		return outcome_fail(call->outcome, -EINVAL, "no name for an uplink");
+	if (*wanted->uplink && wanted->mode != NETWORK_MODE_SHARED)
+		return outcome_fail(call->outcome, -EINVAL, "a mode without uplink");
+	return 0;
+}
+
 static int run_create_bridge(const struct verb_call *call)
 {
 	const struct verb_create_bridge *wanted = &call->request->create_bridge;
@@ -104,6 +116,8 @@ static int run_create_bridge(const struct verb_call *call)
 		error = check_mtu(call, wish.mtu);
 	if (!error)
 		error = check_ipv6(call, &wish);
+	if (!error)
+		error = check_uplink(call, wanted);
 	if (!error)
 		error = links_create_bridge(call->context->links, &wish, call->outcome);
 	return error ? error : guard_bridge(call, wanted->network);

@@ -111,6 +111,8 @@ BAD = [
     {"uplink": ".."},
     {"uplink": "sixteen-letters-"},
     {"uplink": "a b"},
+    {"uplink": "eth*"},
+    {"uplink": "a\"b"},
     {"mode": "host", "uplink": "eth0"},
     {"mode": "bridged"},
     *({"mode": "bridged", "uplink": "eth0", key: value} for key, value in {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -12,7 +13,7 @@ import pytest
 from lib import frames
 from lib.broker import MEMBER
 from lib.dhcp import VNET_HDR, dhcp_address
-from lib.lab import command_line
+from lib.lab import WORLD_ADDRESS, command_line, is_running, wait_for
 
 MAC = "52:54:00:00:00:01"
 
@@ -118,3 +119,49 @@ def test_settings_are_kept_over_a_crash(make_broker, lab):
         assert network["domain"] == "lab.internal"
         assert lease_time_of(tap, MAC) == 4321
     assert before == command_line(*broker.dnsmasq_pids())
+
+
+def reaches_world(lab, tap, reply, gateway_mac):
+    """Whether an echo of the internet comes back to the VM."""
+    mac, address = reply["mac"], reply["address"]
+    packet = frames.udp(address, 4000, WORLD_ADDRESS, 7, b"hello")
+    frame = frames.ethernet(gateway_mac, mac, frames.ETHERTYPE_IPV4, packet)
+    os.write(tap, bytes(VNET_HDR) + frame)
+    while select.select([tap], [], [], 1)[0]:
+        found = frames.parse(os.read(tap, 65550)[VNET_HDR:])
+        if found.destination_ip != address:
+            continue
+        if found.arp_operation == frames.ARP_REQUEST:
+            os.write(tap, bytes(VNET_HDR) + frames.arp_reply(mac, address, found.source, found.source_ip))
+        elif found.source_ip == WORLD_ADDRESS:
+            return True
+    return False
+
+
+def test_uplink_is_the_only_way_out(make_broker, lab):
+    (uplink,) = (route["dev"] for route in json.loads(lab.host.ip("-json", "route", "show", "default")))
+    lab.host.ip("link", "add", "elsewhere", "type", "bridge")
+    lab.internet.start_echo(WORLD_ADDRESS, 7)
+    networks = {
+        "any": {"mode": "shared"},
+        "right": {"mode": "shared", "uplink": uplink},
+        "wrong": {"mode": "shared", "uplink": "elsewhere"},
+    }
+    broker = make_broker(networks=networks)
+
+    def try_all():
+        reached = {}
+        with broker.connect(MEMBER) as peer:
+            for name in networks:
+                reply, fds = peer.call("CreateInterface", network=name)
+                bridge = next(link for link in broker.links() if link["ifname"] == reply["network"]["bridge"])
+                reached[name] = reaches_world(lab, fds[0], reply, bridge["address"])
+        return reached
+
+    assert try_all() == {"any": True, "right": True, "wrong": False}
+    # Read back from the kernel, whoever makes the rules the next time.
+    front = broker.front_pid
+    broker.kill()
+    wait_for(lambda: not is_running(front), 5, "the end of the front")
+    broker.start()
+    assert try_all() == {"any": True, "right": True, "wrong": False}

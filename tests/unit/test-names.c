@@ -130,6 +130,10 @@ static void foreign_aliases_are_no_tags(void **state)
 		"vmnet/1/00c0ffeg/bridge/shared/blue",
 		"vmnet/1/00c0ffee/switch/shared/blue",
 		"vmnet/1/00c0ffee/bridge/routed/blue",
+		"vmnet/1/00c0ffee/bridge/shared,/blue",
+		"vmnet/1/00c0ffee/bridge/shared,a\"b/blue",
+		"vmnet/1/00c0ffee/bridge/shared,eth*/blue",
+		"vmnet/1/00c0ffee/bridge/shared,eth0,/blue",
 		"vmnet/1/00c0ffee/bridge/-/blue",
 		"vmnet/1/00c0ffee/tap/shared/blue",
 		"vmnet/1/00c0ffee/tap//blue",
@@ -368,6 +372,24 @@ static void a_shared_network_gets_out_and_nobody_in(void **state)
 	assert_in_order(commands, parts, array_length(parts));
 }
 
+static void an_uplink_is_the_only_way_out(void **state)
+{
+	struct bridge_facts facts = facts_of("blue", NETWORK_MODE_SHARED, "192.168.64.0/24");
+	char rules[3][96];
+	const char *parts[array_length(rules)];
+	cleanup_free char *commands = NULL;
+
+	assert_int_equal(text_copy(facts.uplink, sizeof(facts.uplink), "eth1"), 0);
+	commands = nat_build_commands(1, &facts, 1);
+	snprintf(rules[0], sizeof(rules[0]), "iifname \"%s\" ct direction reply", facts.name);
+	snprintf(rules[1], sizeof(rules[1]), "iifname \"%s\" oifname != \"eth1\" drop\n",
+		facts.name);
+	snprintf(rules[2], sizeof(rules[2]), "oifname \"%s\" ct state established", facts.name);
+	for (size_t i = 0; i < array_length(rules); i++)
+		parts[i] = rules[i];
+	assert_in_order(commands, parts, array_length(parts));
+}
+
 static void a_host_network_neither_leaves_nor_masquerades(void **state)
 {
 	struct bridge_facts facts = facts_of("h", NETWORK_MODE_HOST, "10.0.0.0/24");
@@ -562,6 +584,7 @@ int main(void)
 		cmocka_unit_test(only_rfc1918_is_private),
 		cmocka_unit_test(without_bridges_the_table_goes),
 		cmocka_unit_test(a_shared_network_gets_out_and_nobody_in),
+		cmocka_unit_test(an_uplink_is_the_only_way_out),
 		cmocka_unit_test(a_host_network_neither_leaves_nor_masquerades),
 		cmocka_unit_test(ipv6_leaves_from_its_prefix_only),
 		cmocka_unit_test(without_a_prefix_no_ipv6_leaves),

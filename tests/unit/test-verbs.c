@@ -300,6 +300,31 @@ static void a_bridge_is_made_as_wished(void **state)
 	assert_int_equal(fake.wish.subnet.address.s_addr, htonl(0xc0a84000));
 }
 
+static void an_uplink_is_a_safe_name_of_a_shared_network(void **state)
+{
+	static const struct {
+		const char *uplink;
+		uint8_t mode;
+		int expected;
+	} cases[] = {
+		{"eth1", NETWORK_MODE_SHARED, 0},
+		{"eth1", NETWORK_MODE_HOST, -EINVAL},
+		{"eth*", NETWORK_MODE_SHARED, -EINVAL},
+		{"a\" accept", NETWORK_MODE_SHARED, -EINVAL},
+		{"sixteen-letters-", NETWORK_MODE_SHARED, -EINVAL},
+		{"..", NETWORK_MODE_SHARED, -EINVAL},
+	};
+
+	for (size_t i = 0; i < array_length(cases); i++) {
+		struct verb_request request = request_for_bridge();
+
+		request.create_bridge.mode = cases[i].mode;
+		memcpy(request.create_bridge.uplink, cases[i].uplink,
+			strnlen(cases[i].uplink, IFNAMSIZ));
+		assert_int_equal(ask(&request).result, cases[i].expected);
+	}
+}
+
 static void a_bridge_has_its_guard_or_is_none(void **state)
 {
 	struct verb_request request = request_for_bridge();
@@ -772,6 +797,7 @@ int main(void)
 		cmocka_unit_test_setup(dnsmasq_ends_before_its_bridge, forget_fakes),
 		cmocka_unit_test_setup(impossible_services_are_refused, forget_fakes),
 		cmocka_unit_test_setup(dnsmasq_serves_what_the_kernel_knows, forget_fakes),
+		cmocka_unit_test_setup(an_uplink_is_a_safe_name_of_a_shared_network, forget_fakes),
 		cmocka_unit_test_setup(a_bridge_has_its_guard_or_is_none, forget_fakes),
 		cmocka_unit_test_setup(a_tap_has_the_port_that_was_asked_for, forget_fakes),
 		cmocka_unit_test_setup(ports_that_cannot_be_are_refused, forget_fakes),
