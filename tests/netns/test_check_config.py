@@ -118,6 +118,7 @@ BAD = [
     *({"mode": "bridged", "uplink": "eth0", key: value} for key, value in {
         "subnet": "10.0.0.0/24", "ipv6": True, "dhcp": True, "dns": True, "ra": True, "lease_time": 300,
         "domain": "x", "reservations": [], "forwards": [],
+        "isolation": True, "lock_mac": False,
     }.items()),
     {"allow": []},
     {"allow": {}},

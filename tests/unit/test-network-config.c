@@ -23,6 +23,8 @@
 #define RETRY_MS 10000
 #define USER     1000
 
+static const struct interface_owner owner = {.uid = USER};
+
 struct fixture {
 	char path[40];
 	struct platform *platform;
@@ -122,7 +124,7 @@ static struct interface *attach(
 	struct failure failure;
 
 	assert_int_equal(
-		interface_create(find(fixture, name), call, USER, &interface, &fds, &failure), 0);
+		interface_create(find(fixture, name), call, &owner, &interface, &fds, &failure), 0);
 	for (size_t i = 0; i < fds.count; i++)
 		fd_close(fds.fds[i]);
 	return interface;
@@ -207,7 +209,7 @@ static void a_reserved_address_waits_for_the_vm_that_has_it(void **state)
 	assert_int_equal(ntohl(early->record.address.s_addr), 0x0a4d0002);
 	reconfigure(fixture, RESERVED);
 	assert_int_equal(
-		interface_create(find(fixture, "lab"), &web, USER, &interface, &fds, &failure),
+		interface_create(find(fixture, "lab"), &web, &owner, &interface, &fds, &failure),
 		-ECANCELED);
 	assert_int_equal(failure.error, BROKER_ERROR_CONFLICT);
 	platform_fake_close_interface(fixture->platform, number);
