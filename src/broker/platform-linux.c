@@ -96,20 +96,27 @@ static int receive_reply(struct platform *platform, const struct verb_request *r
 	return 0;
 }
 
-int linux_call(struct platform *platform, struct verb_request *request, const int *fds,
-	size_t fds_count, struct verb_reply *ret_reply, struct fd_list *ret_fds, char *detail)
+static int send_request(
+	struct platform *platform, struct verb_request *request, const int *fds, size_t fds_count)
+{
+	if (platform->lost)
+		return -ENOTCONN;
+	request->magic = VERB_MAGIC;
+	request->sequence = ++platform->sequence;
+	return fd_send(platform->verbs, request, sizeof(*request), fds, fds_count) < 0
+		       ? lose_priv(platform)
+		       : 0;
+}
+
+/* The reply to what was sent first of that which has none yet. */
+static int take_reply(struct platform *platform, const struct verb_request *request,
+	struct verb_reply *ret_reply, struct fd_list *ret_fds, char *detail)
 {
 	cleanup_fds struct fd_list reply_fds;
 	struct verb_reply reply;
 	int error;
 
 	fd_list_init(&reply_fds);
-	if (platform->lost)
-		return -ENOTCONN;
-	request->magic = VERB_MAGIC;
-	request->sequence = ++platform->sequence;
-	if (fd_send(platform->verbs, request, sizeof(*request), fds, fds_count) < 0)
-		return lose_priv(platform);
 	error = receive_reply(platform, request, &reply, &reply_fds);
 	if (error)
 		return error;
@@ -125,6 +132,34 @@ int linux_call(struct platform *platform, struct verb_request *request, const in
 		reply_fds.count = 0;
 	}
 	return 0;
+}
+
+int linux_call(struct platform *platform, struct verb_request *request, const int *fds,
+	size_t fds_count, struct verb_reply *ret_reply, struct fd_list *ret_fds, char *detail)
+{
+	int error = send_request(platform, request, fds, fds_count);
+
+	return error ? error : take_reply(platform, request, ret_reply, ret_fds, detail);
+}
+
+/*
+ * The same for a verb whose reply brings fds, and waits until priv has closed its copies of them.
+ * Both requests go at once: waiting for priv takes longer than what it does.
+ */
+static int call_and_settle(struct platform *platform, struct verb_request *request,
+	struct verb_reply *ret_reply, struct fd_list *ret_fds, char *detail)
+{
+	struct verb_request settle = {.verb = VERB_SETTLE};
+	int error = send_request(platform, request, NULL, 0);
+	int settle_error;
+
+	if (!error)
+		error = send_request(platform, &settle, NULL, 0);
+	if (error)
+		return error;
+	error = take_reply(platform, request, ret_reply, ret_fds, detail);
+	settle_error = platform->lost ? -ENOTCONN : take_reply(platform, &settle, NULL, NULL, NULL);
+	return error ? error : settle_error;
 }
 
 /* The common shape: a network's name in, nothing out. */
@@ -183,14 +218,6 @@ int platform_destroy_network(struct platform *platform, const char *network, cha
 	return 0;
 }
 
-/* Waits until priv has closed its copies of the fds it sent last. */
-static int await_closed_copies(struct platform *platform)
-{
-	struct verb_request request = {.verb = VERB_SETTLE};
-
-	return linux_call(platform, &request, NULL, 0, NULL, NULL, NULL);
-}
-
 static int watch_interface(struct platform *platform, const struct verb_reply *reply,
 	const struct platform_port *port, const char *network)
 {
@@ -228,14 +255,12 @@ int platform_attach(struct platform *platform, const char *network,
 	if (!error && port->uplink)
 		error = text_copy(request.create_tap.uplink, IFNAMSIZ, port->uplink);
 	if (!error)
-		error = linux_call(platform, &request, NULL, 0, &reply, &fds, detail);
+		error = call_and_settle(platform, &request, &reply, &fds, detail);
 	if (error)
 		return error;
 	if (fds.count != port->queues)
 		return -EPROTO;
 	error = watch_interface(platform, &reply, port, network);
-	if (!error)
-		error = await_closed_copies(platform);
 	if (error)
 		return error;
 	for (size_t i = 0; i < port->queues; i++)
