@@ -30,6 +30,7 @@ UNITS = {
     "request 99 %": "ms",
     "cpu per request": "ms",
     "cpu while idle": "ms/s",
+    "dnsmasq while idle": "ms/s",
     "all served": "s",
 }
 Figures = dict[str, float]
