@@ -19,7 +19,8 @@ def own_address(vm, prefix):
     """The address that the guest's kernel made itself."""
 
     def look():
-        words = vm.guest.check("ip -6 addr show dev eth0 scope global").split()
+        shown = vm.guest.check("ip -6 addr show dev eth0 scope global")
+        words = [] if "tentative" in shown else shown.split()
         found = [words[i + 1].split("/")[0] for i, word in enumerate(words) if word == "inet6"]
         return [address for address in found if ipaddress.ip_address(address) in prefix]
 
@@ -38,7 +39,7 @@ def test_guest_has_address_route_names_and_the_world(broker, lab, make_vm, attac
     address, other = own_address(one, prefix), own_address(two, prefix)
     assert one.line["net_ipv6_prefix"] == str(prefix.network_address)
     assert "default via fe80::" in one.guest.check("ip -6 route show default")
-    one.guest.check(f"ping -6 -c 1 -W 5 {network['gateway6']}")
+    wait_for(lambda: one.guest.run(f"ping -6 -c 1 -W 2 {network['gateway6']}")[0] == 0, 10, "the gateway answers")
     one.guest.check(f"ping -6 -c 1 -W 5 {other}")
     lab.host.run(["ping", "-6", "-c", "1", "-W", "5", address])
     one.guest.check(f"ping -6 -c 1 -W 5 {WORLD_ADDRESS6}")
