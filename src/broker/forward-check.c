@@ -107,9 +107,6 @@ static bool is_target(const struct forward_spec *spec, const struct interface *i
 {
 	struct endpoint address;
 
-	/* The LAN's addresses are not known here, nor ours to forward to. */
-	if (network_is_bridged(interface->network))
-		return false;
 	if (*spec->hostname)
 		return has_name(interface, spec->hostname);
 	address = get_address(interface, spec);
@@ -137,7 +134,7 @@ bool forward_find_address(const struct registry *registry, const struct forward_
 	const struct interface *interface;
 	struct endpoint address = spec->target;
 
-	if (!network || network->state == NETWORK_ABSENT)
+	if (!network || network->state == NETWORK_ABSENT || network_is_bridged(network))
 		return false;
 	interface = find_target(network, spec, record->uid);
 	if (interface)
@@ -192,7 +189,7 @@ static bool is_gateway_of(const struct network *network, const struct endpoint *
 {
 	struct in6_addr gateway = ipv6_prefix_gateway(network->link.ipv6_prefix.s6_addr);
 
-	if (network->state == NETWORK_ABSENT)
+	if (network->state == NETWORK_ABSENT || network_is_bridged(network))
 		return false;
 	if (listen->is_ipv6)
 		return network->link.has_ipv6 &&
@@ -346,6 +343,11 @@ int forward_check(const struct forwards *forwards, const struct forward_call *ca
 
 	if (!network)
 		return registry_fail_unknown(forwards->registry, call->network, failure);
+	if (network_is_bridged(network))
+		return failure_set(failure, BROKER_ERROR_INVALID_REQUEST,
+			"VMs of network \"%s\", mode bridged, have addresses of their own on the "
+			"LAN; connect to those",
+			network->name);
 	error = check_quota(forwards, network, uid, failure);
 	if (!error)
 		error = check_port(forwards, spec, uid, failure);

@@ -636,6 +636,15 @@ def test_a_port_on_which_a_program_listens(broker, protocol, at, listen, conflic
         assert "ss -lnp" in error.parameters["reason"]
 
 
+def test_a_bridged_network_has_none(make_broker):
+    broker = make_broker(networks={"lan": {"mode": "bridged", "uplink": "up0", "allow": {"users": [MEMBER.uid]}}})
+    with broker.connect(MEMBER) as peer, broker.connect() as root:
+        for asker in (peer, root):
+            for target in ("web:80", "192.168.1.5:80"):
+                error = refusal(asker, 8080, target, network="lan")
+                assert error.name == "InvalidRequest" and "mode bridged" in error.parameters["reason"]
+
+
 def test_quotas(make_broker):
     broker = make_broker(networks={"lab": {"mode": "host", "quotas": {"forwards": 2}}})
     with broker.connect(MEMBER) as peer, broker.connect(OTHER) as other, broker.connect() as root:
