@@ -531,6 +531,7 @@ class Guest:
         An ask is answered with the request's answer, or with "?ID NUMBER" when the guest has not got such a request.
         """
         number = 0
+        self._connect(deadline)  # QEMU may take long to start, and an ask is due soon
         ask_at = time.monotonic() + interval_s
         while not done(number):
             now = time.monotonic()
