@@ -137,6 +137,7 @@ struct vmnet_broker_interface {
 	uint8_t interface_id[16];
 	struct in_addr address;  /* the IPv4 address DHCP will give to this MAC; zero: bridged */
 	bool held_by_connection; /* it ends with the handle, not with its fds: keep it open */
+	bool locked;             /* frames from another mac or address are dropped */
 	uint32_t socket_buffer_bytes;                  /* 0: no sockets given */
 	int queues[VMNET_BROKER_INTERFACE_QUEUES_MAX]; /* close-on-exec; the caller's from now on */
 	size_t queues_count;

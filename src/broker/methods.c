@@ -256,6 +256,7 @@ static json_t *encode_created(const struct interface *interface, const struct in
 		.interface_id = record->interface_id,
 		.address = record->address,
 		.held_by_connection = interface->is_leased,
+		.locked = interface->locked,
 		.queues_count = record->queues,
 		.vhosts_count = (uint32_t)fds->vhosts_count,
 		.socket_buffer_bytes = socket_buffer_bytes,

@@ -186,6 +186,7 @@ static int convert_interface(
 	struct vmnet_broker_interface interface = {
 		.address = source->address,
 		.held_by_connection = source->held_by_connection,
+		.locked = source->locked,
 		.socket_buffer_bytes = source->socket_buffer_bytes,
 	};
 

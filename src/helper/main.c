@@ -211,6 +211,12 @@ static enum outcome take_interface(struct helper *helper, const struct attach_re
 		helper->interface_fd = fcntl(interface->queues[0], F_DUPFD_CLOEXEC, 0);
 	log_debug("main", "interface %s joined network \"%s\"", interface->name,
 		interface->network.name);
+	if (interface->locked)
+		log_info("main",
+			"network \"%s\" takes frames from the MAC and address that it gives only: "
+			"the "
+			"VM must use both",
+			interface->network.name);
 	if (interface->socket_buffer_bytes < SOCKET_BUFFER_GOOD)
 		log_warn("main",
 			"the broker could not enlarge the socket's buffers (%u bytes now): bursts "

@@ -117,6 +117,11 @@ int attach_native(vmnet_broker_t *broker, const struct run_options *options,
 		broker, options->interface.network, &wanted, &interface);
 	if (status != VMNET_BROKER_SUCCESS)
 		return describe_failure(broker, options, status, error);
+	if (interface.locked)
+		log_info(TAG,
+			"network \"%s\" takes frames from VMNET_MAC_ADDRESS and VMNET_ADDRESS "
+			"only: the VM must use both",
+			interface.network.name);
 	take_fds(&interface, attachment);
 	attachment->held_by_connection = interface.held_by_connection;
 	result = make_line(&interface, &options->interface, &attachment->line);

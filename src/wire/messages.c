@@ -433,10 +433,10 @@ json_t *created_interface_encode(const struct created_interface *created)
 	uuid_to_text(created->interface_id, interface_id);
 	if (created->address.s_addr)
 		inet_ntop(AF_INET, &created->address, address, sizeof(address));
-	object = json_pack("{s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:I}", "network",
+	object = json_pack("{s:o, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:I}", "network",
 		broker_network_encode(&created->network), "interfaceName", created->interface_name,
 		"mac", mac, "interfaceId", interface_id, "heldByConnection",
-		created->held_by_connection, "queues",
+		created->held_by_connection, "locked", created->locked, "queues",
 		encode_indexes(created->queues, created->queues_count), "vhosts",
 		encode_indexes(created->vhosts, created->vhosts_count), "socketBufferBytes",
 		(json_int_t)created->socket_buffer_bytes);
@@ -457,6 +457,7 @@ static int decode_created_identity(json_t *parameters, struct created_interface 
 		return -EBADMSG;
 	/* A broker that knows no such thing has none. */
 	created->held_by_connection = json_is_true(json_object_get(parameters, "heldByConnection"));
+	created->locked = json_is_true(json_object_get(parameters, "locked"));
 	return decode_optional_ipv4(parameters, "address", &created->address);
 }
 

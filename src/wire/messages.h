@@ -97,6 +97,7 @@ struct created_interface {
 	struct uuid interface_id;
 	struct in_addr address;  /* the IPv4 reserved for this MAC; zero: none */
 	bool held_by_connection; /* it ends with the connection */
+	bool locked;             /* it sends from mac and address only */
 	uint32_t queues_count;
 	uint32_t queues[BROKER_QUEUES_MAX]; /* indexes of the message's fds */
 	uint32_t vhosts_count;

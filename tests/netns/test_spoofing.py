@@ -20,6 +20,7 @@ import pytest
 from lib import frames
 from lib.attacks import ATTACKS, UNKNOWN_MAC, datagram, discover, ip6_frame, ip_frame, markers, message6
 from lib.broker import MEMBER
+from lib.cable import Cable
 from lib.frames import BROADCAST, ETHERTYPE_ARP, arp, udp
 from lib.holder import Holder, Listener, Traffic
 from lib.lab import wait_for
@@ -131,6 +132,21 @@ def test_what_a_locked_vm_may_send(hold, broker):
 
 def address_list(broker, link):
     return json.loads(broker.namespace.ip("-json", "address", "show", "dev", link))
+
+
+def test_a_vm_is_told_that_it_is_locked(broker, bin_dir):
+    """Or it would be mute, and nobody knew why."""
+    for network in NETWORKS:
+        cable = Cable(broker, bin_dir, ("--network", network))
+        cable.ping(cable.gateway)
+        assert ("the VM must use both" in cable.log()) == (network == "locked")
+        cable.close()
+        native = broker.namespace.run(
+            [bin_dir / "vmnet-client", "--network", network, "--attach", "native", "--", "true"],
+            user=MEMBER,
+            env={"VMNET_BROKER_SOCKET": str(broker.socket_path)},
+        )
+        assert ("the VM must use both" in native.stderr) == (network == "locked")
 
 
 # One layer without the other

@@ -63,6 +63,7 @@ static struct created_interface make_created(void)
 		.queues = {1, 0},
 		.vhosts_count = 2,
 		.vhosts = {2, 15},
+		.locked = true,
 		.socket_buffer_bytes = 8388608,
 	};
 
@@ -74,7 +75,8 @@ static struct created_interface make_created(void)
 static const char created_text[] =
 	"\"interfaceName\":\"vmtap00000001\",\"mac\":\"02:00:00:00:00:01\","
 	"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\",\"address\":\"192.168.64.2\","
-	"\"heldByConnection\":false,\"queues\":[1,0],\"vhosts\":[2,15],\"socketBufferBytes\":"
+	"\"heldByConnection\":false,\"locked\":true,\"queues\":[1,0],\"vhosts\":[2,15],"
+	"\"socketBufferBytes\":"
 	"8388608}";
 
 static json_t *load(const char *text)
