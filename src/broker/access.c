@@ -37,7 +37,7 @@ bool access_is_granted(const struct network *network, const struct credentials *
 
 	if (user->uid == 0)
 		return true;
-	/* docs/decisions/018-ad-hoc-networks.md */
+	/* docs/decisions/014-ad-hoc-networks.md */
 	if (network_is_adhoc(network))
 		return true;
 	if (!is_configured(network))

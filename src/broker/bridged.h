@@ -5,7 +5,7 @@
  * On a bridge of the host an interface is a TAP, as elsewhere. On any other link it is a macvtap
  * link, which does not go with its last fd and tells nobody when that is closed: it is leased to
  * the connection that had it made. A broker that was restarted knows of no connection, and goes by
- * that one's process (docs/decisions/019-bridged-mode.md).
+ * that one's process (docs/decisions/015-bridged-mode.md).
  */
 #pragma once
 

@@ -2,7 +2,7 @@
  * Ports of the host that lead to VMs: an nft table of the instance's own beside that of nat.h, made
  * whole, in one transaction, from the list the front wants and from what the kernel's bridges say.
  *
- * Which rules and why: docs/decisions/022-forwards.md.
+ * Which rules and why: docs/decisions/019-forwards.md.
  */
 #pragma once
 
