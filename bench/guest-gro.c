@@ -11,10 +11,14 @@
 #define TCP_OFFSET    (ETHERNET_HEADER + IP_SIZE)
 #define IP_LENGTH_MAX 65535
 
-/* A data segment that may be joined to others. headers points into its frame. */
+/* A stream's frames stand anywhere in memory; the compiler is told so by the type alone. */
+typedef struct iphdr unaligned_iphdr __attribute__((aligned(1)));
+typedef struct tcphdr unaligned_tcphdr __attribute__((aligned(1)));
+
+/* A data segment that may be joined to others; all points into its frame. */
 struct segment {
-	struct iphdr *ip;
-	struct tcphdr *tcp;
+	unaligned_iphdr *ip;
+	unaligned_tcphdr *tcp;
 	uint8_t *payload;
 	size_t payload_size;
 	size_t tcp_size;
@@ -23,8 +27,8 @@ struct segment {
 static bool parse_segment(const struct burst_frame *frame, struct segment *ret_segment)
 {
 	struct segment segment = {
-		.ip = (struct iphdr *)(frame->data + ETHERNET_HEADER),
-		.tcp = (struct tcphdr *)(frame->data + TCP_OFFSET),
+		.ip = (unaligned_iphdr *)(frame->data + ETHERNET_HEADER),
+		.tcp = (unaligned_tcphdr *)(frame->data + TCP_OFFSET),
 	};
 	uint16_t type;
 
