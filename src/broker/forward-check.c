@@ -1,6 +1,7 @@
 #include "broker/forward-check.h"
 
 #include "base/cleanup.h"
+#include "broker/access.h"
 #include "broker/bridged.h"
 #include "broker/configured-reservations.h"
 #include "broker/interface.h"
@@ -334,15 +335,20 @@ static int check_program(
 		"%.300s; it would be cut off: choose another port, or stop that program", text);
 }
 
-int forward_check(const struct forwards *forwards, const struct forward_call *call, uid_t uid,
-	struct failure *failure)
+int forward_check(const struct forwards *forwards, const struct forward_call *call,
+	const struct credentials *asker, struct failure *failure)
 {
 	const struct forward_spec *spec = &call->spec;
 	const struct network *network = registry_find(forwards->registry, call->network);
+	uid_t uid = asker->uid;
 	int error;
 
 	if (!network)
-		return registry_fail_unknown(forwards->registry, call->network, failure);
+		return registry_fail_unknown(forwards->registry, call->network, asker, failure);
+	/* The refusals behind it tell of subnets and of VMs of others. */
+	error = access_check(network, asker, failure);
+	if (error)
+		return error;
 	if (network_is_bridged(network))
 		return failure_set(failure, BROKER_ERROR_INVALID_REQUEST,
 			"VMs of network \"%s\", mode bridged, have addresses of their own on the "

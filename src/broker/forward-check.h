@@ -4,11 +4,11 @@
 #include "broker/forward.h"
 
 /*
- * Whether asker may have one more forward, and this one: network, quota, ports, target, other
- * forwards, programs of the host. Returns 0, or -ECANCELED with *failure filled in.
+ * Whether asker may have one more forward, and this one: network, access, quota, ports, target,
+ * other forwards, programs of the host. Returns 0, or -ECANCELED with *failure filled in.
  */
-int forward_check(const struct forwards *forwards, const struct forward_call *call, uid_t uid,
-	struct failure *failure);
+int forward_check(const struct forwards *forwards, const struct forward_call *call,
+	const struct credentials *asker, struct failure *failure);
 
 /* The first forward of the list, other than itself, that takes packets for the same port. NULL:
  * none. */

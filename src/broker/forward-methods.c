@@ -24,7 +24,7 @@ static json_t *encode(const struct forward *forward)
 void forward_handle_add(struct peer *peer, struct forwards *forwards, const void *holder,
 	const struct varlink_call *call)
 {
-	const struct forward_asker asker = {.uid = peer->uid, .pid = peer->pid, .holder = holder};
+	const struct forward_asker asker = {.user = &peer->credentials, .holder = holder};
 	struct forward_call asked;
 	char reason[BROKER_REASON_SIZE];
 	struct forward *forward;

@@ -184,7 +184,7 @@ static struct forward *find_same(const struct forwards *forwards, const struct f
 	enum forward_origin origin = call->pin ? FORWARD_PINNED : FORWARD_HELD;
 
 	for (struct forward *forward = forwards->list; forward; forward = forward->next)
-		if (forward->record.origin == origin && forward->record.uid == asker->uid &&
+		if (forward->record.origin == origin && forward->record.uid == asker->user->uid &&
 			strcmp(forward->record.network, call->network) == 0 &&
 			forward_specs_are_equal(&forward->record.spec, &call->spec) &&
 			(call->pin || !forward->holder || forward->holder == asker->holder))
@@ -197,7 +197,7 @@ static void set_holder(struct forward *forward, const struct forward_asker *aske
 	if (forward->record.origin != FORWARD_HELD)
 		return;
 	forward->holder = asker->holder;
-	forward->holder_pid = asker->pid;
+	forward->holder_pid = asker->user->pid;
 }
 
 static void report_forward(const struct forward *forward)
@@ -244,14 +244,14 @@ int forwards_add(struct forwards *forwards, const struct forward_call *call,
 		.id = choose_id(forwards),
 		.spec = call->spec,
 		.origin = call->pin ? FORWARD_PINNED : FORWARD_HELD,
-		.uid = asker->uid,
+		.uid = asker->user->uid,
 	};
 	struct forward *same = find_same(forwards, call, asker);
 	int error = 0;
 
 	text_copy(record.network, sizeof(record.network), call->network);
 	if (!same)
-		error = forward_check(forwards, call, asker->uid, failure);
+		error = forward_check(forwards, call, asker->user, failure);
 	if (!error && !same) {
 		error = make_forward(forwards, &record, &same, failure);
 		if (!error)

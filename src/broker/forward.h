@@ -24,8 +24,7 @@ struct forward {
 
 /* Who asks. */
 struct forward_asker {
-	uid_t uid;
-	pid_t pid;
+	const struct credentials *user;
 	const void *holder; /* its connection */
 };
 

@@ -177,7 +177,7 @@ static void handle_acquire(
 	if (!result)
 		result = policy_check_hold(name, session->held_count, &failure);
 	if (!result)
-		result = network_acquire(session->registry, name, session->peer->uid,
+		result = network_acquire(session->registry, name, &session->peer->credentials,
 			finish_acquire, session, &hold, &failure);
 	if (result < 0) {
 		peer_fail(session->peer, &failure);
@@ -364,8 +364,8 @@ static void handle_create(
 	if (!result)
 		result = check_create(session, name, fds, &failure);
 	if (!result)
-		result = network_acquire(session->registry, name, session->peer->uid, finish_create,
-			session, &hold, &failure);
+		result = network_acquire(session->registry, name, &session->peer->credentials,
+			finish_create, session, &hold, &failure);
 	if (result < 0) {
 		close_sockets(session);
 		peer_fail(session->peer, &failure);

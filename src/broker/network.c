@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "broker/access.h"
 #include "broker/bridged.h"
 #include "broker/configured-reservations.h"
 #include "broker/forward.h"
@@ -460,14 +461,15 @@ void registry_stop(struct registry *registry)
 }
 
 /* Says what there is instead, and which file may have meant to say more. */
-int registry_fail_unknown(
-	const struct registry *registry, const char *name, struct failure *failure)
+int registry_fail_unknown(const struct registry *registry, const char *name,
+	const struct credentials *user, struct failure *failure)
 {
 	char names[256] = "";
 	size_t used = 0;
 
 	for (const struct network *network = registry->networks; network; network = network->next) {
-		if (!network->config && network->state == NETWORK_ABSENT)
+		if ((!network->config && network->state == NETWORK_ABSENT) ||
+			!access_is_granted(network, user))
 			continue;
 		if (used + strlen(network->name) + sizeof(", ...") > sizeof(names)) {
 			snprintf(names + used, sizeof(names) - used, ", ...");
@@ -482,15 +484,16 @@ int registry_fail_unknown(
 		registry->config->broken_count ? registry->config->broken[0] : "");
 }
 
-static int find_for_use(struct registry *registry, const char *name, uid_t uid,
+static int find_for_use(struct registry *registry, const char *name, const struct credentials *user,
 	struct network **ret_network, struct failure *failure)
 {
 	struct network *network = registry_find(registry, name);
 
 	if (!network) {
-		int error = network_find_adhoc(registry, name, uid, ret_network, failure);
+		int error = network_find_adhoc(registry, name, user->uid, ret_network, failure);
 
-		return error == -ENOENT ? registry_fail_unknown(registry, name, failure) : error;
+		return error == -ENOENT ? registry_fail_unknown(registry, name, user, failure)
+					: error;
 	}
 	if (network->state == NETWORK_ABSENT && network->config && *network->config->error)
 		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
@@ -499,8 +502,9 @@ static int find_for_use(struct registry *registry, const char *name, uid_t uid,
 	return 0;
 }
 
-int network_acquire(struct registry *registry, const char *name, uid_t uid, network_hold_done *done,
-	void *context, struct network_hold **ret_hold, struct failure *failure)
+int network_acquire(struct registry *registry, const char *name, const struct credentials *user,
+	network_hold_done *done, void *context, struct network_hold **ret_hold,
+	struct failure *failure)
 {
 	cleanup_free struct network_hold *hold = calloc(1, sizeof(*hold));
 	struct network *network = NULL;
@@ -508,11 +512,11 @@ int network_acquire(struct registry *registry, const char *name, uid_t uid, netw
 
 	if (!hold)
 		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
-	error = find_for_use(registry, name, uid, &network, failure);
+	error = find_for_use(registry, name, user, &network, failure);
 	if (error)
 		return error;
 	if (network->state == NETWORK_ABSENT) {
-		error = network_start(network, uid, failure);
+		error = network_start(network, user->uid, failure);
 		tell_change(registry);
 		if (error)
 			return error;

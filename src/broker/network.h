@@ -8,6 +8,7 @@
 #pragma once
 
 #include "broker/config.h"
+#include "broker/credentials.h"
 #include "broker/dhcp.h"
 #include "broker/failure.h"
 #include "broker/records.h"
@@ -128,9 +129,9 @@ struct network *registry_find_entry(const struct registry *registry, const char 
 /* The network with that name, configured or running; NULL when there is none. */
 struct network *registry_find(const struct registry *registry, const char *name);
 
-/* Says which networks there are instead of name. -ECANCELED. */
-int registry_fail_unknown(
-	const struct registry *registry, const char *name, struct failure *failure);
+/* Says which networks there are for user instead of name. -ECANCELED. */
+int registry_fail_unknown(const struct registry *registry, const char *name,
+	const struct credentials *user, struct failure *failure);
 
 /* True when a network has a bridge of its own. */
 bool registry_has_bridges(const struct registry *registry);
@@ -145,12 +146,13 @@ void registry_restore_guard(struct registry *registry);
 void registry_apply_nat(struct registry *registry, const char *reason);
 
 /*
- * Holds a network for uid, and makes it first if need be. Returns 1 when the hold was granted at
+ * Holds a network for user, and makes it first if need be. Returns 1 when the hold was granted at
  * once, 0 when it waits for done, -ECANCELED with *failure filled in. The hold is the caller's
  * to release.
  */
-int network_acquire(struct registry *registry, const char *name, uid_t uid, network_hold_done *done,
-	void *context, struct network_hold **ret_hold, struct failure *failure);
+int network_acquire(struct registry *registry, const char *name, const struct credentials *user,
+	network_hold_done *done, void *context, struct network_hold **ret_hold,
+	struct failure *failure);
 
 /* Ends a hold, waiting ones too. NULL is allowed. */
 void network_release(struct network_hold *hold);

@@ -34,7 +34,9 @@ static const char configured[] =
 	"{\"shared\": {\"mode\": \"shared\", \"subnet\": \"10.0.0.0/24\", \"ipv6\": false},"
 	" \"lab\": {\"mode\": \"host\", \"subnet\": \"10.0.1.0/24\", \"ipv6\": false, "
 	"\"forwards\": ["
-	"  {\"port\": 7000, \"to\": \"web:80\"}]}}";
+	"  {\"port\": 7000, \"to\": \"web:80\"}]},"
+	" \"closed\": {\"mode\": \"host\", \"subnet\": \"10.0.2.0/24\", \"ipv6\": false, "
+	"\"allow\": {\"users\": [1]}}}";
 
 static void open_all(struct fixture *fixture)
 {
@@ -104,8 +106,9 @@ static struct network_hold *hold_network(struct fixture *fixture, const char *na
 	struct network_hold *hold;
 	struct failure failure;
 
-	assert_int_equal(
-		network_acquire(&fixture->registry, name, USER, NULL, NULL, &hold, &failure), 1);
+	assert_int_equal(network_acquire(&fixture->registry, name,
+				 &(struct credentials){.uid = USER}, NULL, NULL, &hold, &failure),
+		1);
 	return hold;
 }
 
@@ -131,7 +134,8 @@ static uint32_t start_vm(
 static int try_forward(struct fixture *fixture, const char *network, const char *listen,
 	const char *target, uid_t uid, const void *holder, struct failure *failure)
 {
-	struct forward_asker asker = {.uid = uid, .pid = 4711, .holder = holder};
+	const struct credentials user = {.uid = uid, .pid = 4711};
+	struct forward_asker asker = {.user = &user, .holder = holder};
 	struct forward_call call = {.pin = !holder};
 	struct forward *forward;
 
@@ -328,6 +332,22 @@ static void a_program_of_the_host_keeps_its_port(void **state)
 	make_forward(fixture, "shared", "8081", "web:80", 0, fixture);
 }
 
+static void whose_network_it_is_not_is_told_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct failure failure;
+
+	assert_int_equal(
+		try_forward(fixture, "closed", "8080", "web:80", USER, NULL, &failure), -ECANCELED);
+	assert_int_equal(failure.error, BROKER_ERROR_NOT_ALLOWED);
+	assert_int_equal(
+		try_forward(fixture, "blue", "8080", "web:80", USER, NULL, &failure), -ECANCELED);
+	assert_string_equal(
+		failure.reason, "network \"blue\" does not exist; there are: host, lab, shared");
+	make_forward(fixture, "closed", "8080", "web:80", 1, NULL);
+	make_forward(fixture, "closed", "8081", "web:80", 0, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,6 +363,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(lost_rules_are_made_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			a_program_of_the_host_keeps_its_port, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			whose_network_it_is_not_is_told_nothing, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

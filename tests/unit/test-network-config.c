@@ -102,8 +102,9 @@ static struct network_hold *acquire(struct fixture *fixture, const char *name)
 	struct network_hold *hold;
 	struct failure failure;
 
-	assert_int_equal(network_acquire(&fixture->registry, name, USER, ignore_answer, NULL, &hold,
-				 &failure),
+	assert_int_equal(
+		network_acquire(&fixture->registry, name, &(struct credentials){.uid = USER},
+			ignore_answer, NULL, &hold, &failure),
 		1);
 	return hold;
 }

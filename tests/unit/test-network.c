@@ -141,8 +141,9 @@ static struct network_hold *start_to_acquire(
 	struct failure failure;
 
 	*answer = (struct answer){.count = 0};
-	assert_int_equal(network_acquire(&fixture->registry, name, USER, take_answer, answer, &hold,
-				 &failure),
+	assert_int_equal(
+		network_acquire(&fixture->registry, name, &(struct credentials){.uid = USER},
+			take_answer, answer, &hold, &failure),
 		0);
 	assert_false(hold->granted);
 	return hold;
@@ -156,8 +157,9 @@ static struct network_hold *acquire(struct fixture *fixture, const char *name)
 	struct answer answer;
 
 	if (state_of(fixture, name) != NETWORK_ABSENT) {
-		assert_int_equal(network_acquire(&fixture->registry, name, USER, take_answer,
-					 &answer, &hold, &failure),
+		assert_int_equal(network_acquire(&fixture->registry, name,
+					 &(struct credentials){.uid = USER}, take_answer, &answer,
+					 &hold, &failure),
 			1);
 		assert_true(hold->granted);
 		return hold;
@@ -177,8 +179,9 @@ static void assert_refused(
 	struct failure failure;
 	struct answer answer;
 
-	assert_int_equal(network_acquire(&fixture->registry, name, USER, take_answer, &answer,
-				 &hold, &failure),
+	assert_int_equal(
+		network_acquire(&fixture->registry, name, &(struct credentials){.uid = USER},
+			take_answer, &answer, &hold, &failure),
 		-ECANCELED);
 	assert_int_equal(failure.error, error);
 	assert_string_equal(failure.reason, reason);
@@ -414,8 +417,9 @@ static void a_user_has_so_many_adhoc_networks(void **state)
 	}
 	assert_refused(fixture, ADHOC, BROKER_ERROR_QUOTA_EXCEEDED,
 		"user 1000 has 16 networks already, the limit of a user is 16; end the VMs of one");
-	assert_int_equal(network_acquire(&fixture->registry, ADHOC, USER + 1, take_answer, &answer,
-				 &hold, &failure),
+	assert_int_equal(
+		network_acquire(&fixture->registry, ADHOC, &(struct credentials){.uid = USER + 1},
+			take_answer, &answer, &hold, &failure),
 		0);
 	network_release(hold);
 	for (unsigned int i = 0; i < POLICY_NETWORKS_MAX; i++)
