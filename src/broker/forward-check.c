@@ -163,6 +163,18 @@ static size_t count_on_network(const struct network *network, uid_t uid)
 	return count;
 }
 
+/* Pinned ones outlive a network from options, which is forgotten when it ends. */
+static size_t count_elsewhere(const struct forwards *forwards, uid_t uid)
+{
+	size_t count = 0;
+
+	for (const struct forward *forward = forwards->list; forward; forward = forward->next)
+		count += forward->record.origin != FORWARD_CONFIGURED &&
+			 forward->record.uid == uid &&
+			 !registry_find_entry(forwards->registry, forward->record.network);
+	return count;
+}
+
 static int check_quota(const struct forwards *forwards, const struct network *network, uid_t uid,
 	struct failure *failure)
 {
@@ -170,7 +182,8 @@ static int check_quota(const struct forwards *forwards, const struct network *ne
 		return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
 			"there are %d forwards already, as many as can be; remove some",
 			FORWARDS_MAX);
-	return quotas_check_forward(network, uid, count_on_network, failure);
+	return quotas_check_forward(
+		network, uid, count_on_network, count_elsewhere(forwards, uid), failure);
 }
 
 static int check_port(const struct forwards *forwards, const struct forward_spec *spec, uid_t uid,

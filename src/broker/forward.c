@@ -346,6 +346,14 @@ static void add_configured(
 	char reason[160];
 
 	text_copy(record.network, sizeof(record.network), network);
+	/* More than priv takes would end all of them. */
+	if (forwards->count >= FORWARDS_MAX) {
+		snprintf(reason, sizeof(reason),
+			"there are %d forwards already, as many as can be; remove some",
+			FORWARDS_MAX);
+		report_conflict(&record, reason);
+		return;
+	}
 	if (conflict) {
 		snprintf(reason, sizeof(reason),
 			"forward %u of user %d has that port; remove that (vmnetctl forward "

@@ -35,10 +35,11 @@ static uint32_t find_quota(const struct network *network, size_t offset)
 }
 
 static int check(const struct network *network, uid_t uid, const struct policy_quota *quota,
-	size_t offset, size_t more, count_on_network *count, struct failure *failure)
+	size_t offset, size_t more, count_on_network *count, size_t elsewhere,
+	struct failure *failure)
 {
 	uint32_t own = find_quota(network, offset);
-	size_t used = 0;
+	size_t used = elsewhere;
 
 	if (own != CONFIG_QUOTA_UNSET)
 		return policy_check_quota(uid, quota, count(network, uid), more,
@@ -53,18 +54,19 @@ int quotas_check_interface(
 	const struct network *network, uid_t uid, uint32_t queues, struct failure *failure)
 {
 	int error = check(network, uid, &policy_interfaces,
-		offsetof(struct config_quotas, interfaces), 1, count_interfaces, failure);
+		offsetof(struct config_quotas, interfaces), 1, count_interfaces, 0, failure);
 
 	return error ? error
 		     : check(network, uid, &policy_queues, offsetof(struct config_quotas, queues),
-			       queues, count_queues, failure);
+			       queues, count_queues, 0, failure);
 }
 
 int quotas_check_forward(const struct network *network, uid_t uid,
-	size_t (*count)(const struct network *network, uid_t uid), struct failure *failure)
+	size_t (*count)(const struct network *network, uid_t uid), size_t elsewhere,
+	struct failure *failure)
 {
 	return check(network, uid, &policy_forwards, offsetof(struct config_quotas, forwards), 1,
-		count, failure);
+		count, elsewhere, failure);
 }
 
 int quotas_check_network(const struct registry *registry, uid_t uid, struct failure *failure)

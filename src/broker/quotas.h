@@ -17,6 +17,8 @@ int quotas_check_interface(
 /* A network that is not configured, made by a user from options. */
 int quotas_check_network(const struct registry *registry, uid_t uid, struct failure *failure);
 
-/* count tells how many forwards a user has on one network. */
+/* count tells how many forwards a user has on one network, elsewhere is how many he has for
+ * networks that have no entry any more. */
 int quotas_check_forward(const struct network *network, uid_t uid,
-	size_t (*count)(const struct network *network, uid_t uid), struct failure *failure);
+	size_t (*count)(const struct network *network, uid_t uid), size_t elsewhere,
+	struct failure *failure);

@@ -12,7 +12,9 @@
 #include "base/cleanup.h"
 #include "broker/forward.h"
 #include "broker/interface.h"
+#include "broker/network-config.h"
 #include "broker/platform-fake.h"
+#include "broker/policy.h"
 
 #include <errno.h>
 #include <string.h>
@@ -348,6 +350,49 @@ static void whose_network_it_is_not_is_told_nothing(void **state)
 	make_forward(fixture, "closed", "8081", "web:80", 0, NULL);
 }
 
+static void a_network_that_was_forgotten_frees_no_quota(void **state)
+{
+	struct fixture *fixture = *state;
+	struct failure failure;
+	char listen[8];
+
+	for (uint32_t i = 0; i < POLICY_FORWARDS_MAX; i++) {
+		const char *name = i % 2 ? "host-10.1.0.1-24-254" : "host-10.2.0.1-24-254";
+		struct network_hold *hold = hold_network(fixture, name);
+
+		snprintf(listen, sizeof(listen), "%u", 8000 + i);
+		make_forward(fixture, name, listen, "web:80", USER, NULL);
+		network_release(hold);
+		platform_fake_fire_timers(fixture->platform, 1000);
+		platform_fake_fire_timers(fixture->platform, REGISTRY_FORGET_MS);
+		assert_null(registry_find_entry(&fixture->registry, name));
+	}
+	assert_int_equal(
+		try_forward(fixture, "shared", "8", "web:80", USER, NULL, &failure), -ECANCELED);
+	assert_int_equal(failure.error, BROKER_ERROR_QUOTA_EXCEEDED);
+}
+
+static void what_is_configured_is_no_more_than_priv_takes(void **state)
+{
+	static const char none[] = "{}";
+	struct fixture *fixture = *state;
+	struct config config;
+	char listen[8];
+
+	assert_int_equal(fixture->registry.forwards->count, 1);
+	for (uint32_t i = 1; i < FORWARDS_MAX; i++) {
+		snprintf(listen, sizeof(listen), "%u", 8000 + i);
+		make_forward(fixture, "shared", listen, "web:80", 0, fixture);
+	}
+	config_init(&config);
+	config_parse(&config, "networks.json", none, strlen(none));
+	registry_set_config(&fixture->registry, &config);
+	make_forward(fixture, "shared", "9999", "web:80", 0, fixture);
+	registry_set_config(&fixture->registry, &fixture->config);
+	assert_int_equal(fixture->registry.forwards->count, FORWARDS_MAX);
+	config_done(&config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -365,6 +410,10 @@ int main(void)
 			a_program_of_the_host_keeps_its_port, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			whose_network_it_is_not_is_told_nothing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_network_that_was_forgotten_frees_no_quota, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_is_configured_is_no_more_than_priv_takes, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
