@@ -17,6 +17,8 @@
  * (8 to 20 ms): once for all that end together. */
 #define SWEEP_MS    3000
 #define BUFFER_SIZE 65536
+/* Others may never cease to change theirs. */
+#define READS_MAX 256
 
 /*
  * Our own change of the whole table deletes it and adds it again, and both are reported to us in
@@ -34,18 +36,6 @@ struct guard_watch {
 	int nft;
 	sd_event_source *nft_source;
 };
-
-static void handle_damage(void *context)
-{
-	struct guard_watch *watch = context;
-	bool damaged = watch->damaged;
-
-	watch->armed = false;
-	watch->damaged = false;
-	if (damaged)
-		watch->platform->events->guard_stale(
-			watch->platform->context, "somebody removed them");
-}
 
 static void handle_sweep(void *context)
 {
@@ -94,17 +84,19 @@ static void take_message(struct guard_watch *watch, struct nlmsghdr *message)
 	}
 }
 
-static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *userdata)
+/* Reads once. False when there was nothing. */
+static bool read_nft(struct guard_watch *watch)
 {
-	struct guard_watch *watch = userdata;
 	static char buffer[BUFFER_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
-	ssize_t size = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+	ssize_t size = recv(watch->nft, buffer, sizeof(buffer), MSG_DONTWAIT);
 
 	/* Something was said and lost. */
-	if (size < 0 && errno == ENOBUFS)
+	if (size < 0 && errno == ENOBUFS) {
 		take_damage(watch);
+		return true;
+	}
 	if (size < 0)
-		return 0;
+		return false;
 	for (struct nlmsghdr *message = (struct nlmsghdr *)(void *)buffer;
 		nlmsg_ok(message, (int)size);) {
 		int left = (int)size;
@@ -113,7 +105,29 @@ static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *us
 		message = nlmsg_next(message, &left);
 		size = left;
 	}
+	return true;
+}
+
+static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	read_nft(userdata);
 	return 0;
+}
+
+static void handle_damage(void *context)
+{
+	struct guard_watch *watch = context;
+	bool damaged;
+
+	/* The last word may wait behind what kept the loop busy. */
+	for (int i = 0; i < READS_MAX && read_nft(watch); i++)
+		;
+	damaged = watch->damaged;
+	watch->armed = false;
+	watch->damaged = false;
+	if (damaged)
+		watch->platform->events->guard_stale(
+			watch->platform->context, "somebody removed them");
 }
 
 static int watch_nft(struct guard_watch *watch)

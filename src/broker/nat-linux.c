@@ -18,6 +18,8 @@
 /* Our own change is over in far less; a foreign one is repaired within a second. */
 #define DEBOUNCE_MS 100
 #define BUFFER_SIZE 65536
+/* Others may never cease to change theirs. */
+#define READS_MAX 256
 /* As priv knows it, too: where the accepts of others belong beside Docker. */
 #define DOCKER_CHAIN "DOCKER-USER"
 /* As priv has it, too: wider than any private range. */
@@ -51,35 +53,6 @@ static void arm(struct nat_watch *watch)
 	if (!watch->armed)
 		platform_timer_start(watch->timer, DEBOUNCE_MS);
 	watch->armed = true;
-}
-
-static void handle_timer(void *context)
-{
-	struct nat_watch *watch = context;
-	struct platform *platform = watch->platform;
-	bool uses_changed = watch->uses_changed;
-	bool damaged = watch->damaged, firewall_changed = watch->firewall_changed,
-	     routes_changed = watch->routes_changed, forwards_damaged = watch->forwards_damaged;
-
-	watch->armed = false;
-	watch->damaged = false;
-	watch->forwards_damaged = false;
-	watch->firewall_changed = false;
-	watch->routes_changed = false;
-	watch->uses_changed = false;
-	if (damaged)
-		platform->events->nat_stale(platform->context, "somebody removed them");
-	else if (firewall_changed)
-		platform->events->nat_stale(platform->context, "the host's firewall changed");
-	else if (routes_changed)
-		platform->events->nat_stale(platform->context, "routes or forwarding changed");
-	/* They may use another way out, too. */
-	if (forwards_damaged || routes_changed)
-		platform->events->forwards_stale(
-			platform->context, forwards_damaged ? "somebody removed them"
-							    : "routes or forwarding changed");
-	if (uses_changed)
-		platform->events->uses_changed(platform->context);
 }
 
 static void take_damage(struct nat_watch *watch, bool *damaged)
@@ -159,19 +132,20 @@ static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
 		take_foreign_message(watch, message, attributes);
 }
 
-static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *userdata)
+/* Reads once. False when there was nothing. */
+static bool read_nft(struct nat_watch *watch)
 {
-	struct nat_watch *watch = userdata;
 	static char buffer[BUFFER_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
-	ssize_t size = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+	ssize_t size = recv(watch->nft, buffer, sizeof(buffer), MSG_DONTWAIT);
 
 	/* Something was said and lost. */
 	if (size < 0 && errno == ENOBUFS) {
 		take_damage(watch, &watch->damaged);
 		take_damage(watch, &watch->forwards_damaged);
+		return true;
 	}
 	if (size < 0)
-		return 0;
+		return false;
 	for (struct nlmsghdr *message = (struct nlmsghdr *)(void *)buffer;
 		nlmsg_ok(message, (int)size);) {
 		int left = (int)size;
@@ -180,7 +154,48 @@ static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *us
 		message = nlmsg_next(message, &left);
 		size = left;
 	}
+	return true;
+}
+
+static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	read_nft(userdata);
 	return 0;
+}
+
+static void handle_timer(void *context)
+{
+	struct nat_watch *watch = context;
+	struct platform *platform = watch->platform;
+	bool uses_changed, damaged, firewall_changed, routes_changed, forwards_damaged;
+
+	/* The last word may wait behind what kept the loop busy. */
+	for (int i = 0; i < READS_MAX && read_nft(watch); i++)
+		;
+	uses_changed = watch->uses_changed;
+	damaged = watch->damaged;
+	firewall_changed = watch->firewall_changed;
+	routes_changed = watch->routes_changed;
+	forwards_damaged = watch->forwards_damaged;
+	watch->armed = false;
+	watch->damaged = false;
+	watch->forwards_damaged = false;
+	watch->firewall_changed = false;
+	watch->routes_changed = false;
+	watch->uses_changed = false;
+	if (damaged)
+		platform->events->nat_stale(platform->context, "somebody removed them");
+	else if (firewall_changed)
+		platform->events->nat_stale(platform->context, "the host's firewall changed");
+	else if (routes_changed)
+		platform->events->nat_stale(platform->context, "routes or forwarding changed");
+	/* They may use another way out, too. */
+	if (forwards_damaged || routes_changed)
+		platform->events->forwards_stale(
+			platform->context, forwards_damaged ? "somebody removed them"
+							    : "routes or forwarding changed");
+	if (uses_changed)
+		platform->events->uses_changed(platform->context);
 }
 
 /* Whoever sets net.ipv4.ip_forward to 0 turns forwarding off on every interface. */

@@ -45,15 +45,18 @@ int network_nat_settle(struct registry *registry, char *detail)
 void registry_apply_nat(struct registry *registry, const char *reason)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
+	/* A network has just come: the change that takes it in is no repair. */
+	bool was_due = registry->nat_is_due;
 	int error;
 
 	/* Without bridges there is nothing to keep up, and its removal would be reported again. */
 	if (!registry_has_bridges(registry))
 		return;
-	error = platform_apply_nat(registry->platform, detail);
+	registry->nat_is_due = true;
+	error = network_nat_settle(registry, detail);
 	if (error)
 		log_error("main", "NAT rules could not be applied (%s): %s", reason,
 			*detail ? detail : strerror(-error));
-	else
+	else if (!was_due)
 		log_info("main", "applied the NAT rules again: %s", reason);
 }

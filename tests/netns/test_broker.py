@@ -134,6 +134,14 @@ def test_stranger_may_not_connect(make_broker):
 # Life of a network
 
 
+def test_a_network_that_follows_another_repairs_nothing(make_broker):
+    broker = make_broker(idle_timeout_s=0)
+    for _ in range(10):
+        with broker.connect(MEMBER) as peer:
+            peer.call("AcquireNetwork", network="shared")
+    assert "somebody removed" not in broker.log()
+
+
 def test_idle_network_goes_and_acquire_cancels(make_broker):
     broker = make_broker(idle_timeout_s=IDLE_S)
     with broker.connect(MEMBER) as peer:

@@ -1109,6 +1109,25 @@ static void nat_is_applied_again_only_for_networks(void **state)
 	network_release(hold);
 }
 
+static void a_change_of_the_nat_rules_that_is_due_is_no_repair(void **state)
+{
+	struct fixture *fixture = *state;
+	struct platform *platform = fixture->platform;
+	unsigned int applied = platform->nat_applied;
+	struct network_hold *hold;
+	struct answer answer;
+
+	/* What was said of the network before is heard when this one has its bridge already. */
+	hold = start_to_acquire(fixture, "shared", &answer);
+	platform->events->nat_stale(platform->context, "test");
+	assert_int_equal(platform->nat_applied, applied + 1);
+	assert_int_equal(platform_fake_fire_timers(platform, 0), 0);
+	platform_fake_say_started(platform, "shared");
+	assert_true(answer.granted);
+	assert_int_equal(platform->nat_applied, applied + 1);
+	network_release(hold);
+}
+
 static void the_guard_is_applied_again_only_for_networks(void **state)
 {
 	struct fixture *fixture = *state;
@@ -1397,6 +1416,7 @@ int main(void)
 		REGISTRY_TEST(nobody_waits_for_hosts_for_ever),
 		REGISTRY_TEST(a_tampered_interface_is_taken_away),
 		REGISTRY_TEST(nat_is_applied_again_only_for_networks),
+		REGISTRY_TEST(a_change_of_the_nat_rules_that_is_due_is_no_repair),
 		REGISTRY_TEST(the_guard_is_applied_again_only_for_networks),
 		REGISTRY_TEST(networks_and_interfaces_are_adopted),
 		REGISTRY_TEST(a_network_has_its_configured_mtu),
