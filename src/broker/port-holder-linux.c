@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -80,7 +81,23 @@ static bool is_server(const char *name)
 	return false;
 }
 
-/* The name of a process that serves and is not ours. */
+/*
+ * Containers have servers of their own, which keep no port from us. Whose network namespace it is,
+ * only root may read; but each one has files of its own in proc.
+ */
+static bool shares_network(int process)
+{
+	struct stat own, other;
+
+	if (stat("/proc/self/net/udp", &own) < 0)
+		return true;
+	/* ENOENT: it has just ended. */
+	if (fstatat(process, "net/udp", &other, 0) < 0)
+		return errno != ENOENT;
+	return own.st_ino == other.st_ino;
+}
+
+/* The name of a process that serves the same network and is not ours. */
 static bool read_process(int processes, const char *pid, char name[32], uid_t *ret_uid)
 {
 	cleanup_fd int directory = -1, fd = -1;
@@ -97,7 +114,7 @@ static bool read_process(int processes, const char *pid, char name[32], uid_t *r
 	name[size] = '\0';
 	name[strcspn(name, "\n")] = '\0';
 	*ret_uid = status.st_uid;
-	return is_server(name);
+	return is_server(name) && shares_network(directory);
 }
 
 /* A server of the socket's user; else, because many give root up after they opened it, any. */

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -342,6 +344,20 @@ def test_second_dns_server_on_every_address_is_named(world, make_broker, bin_dir
     process = start_second_dns(world.host, "127.0.0.1")
     with resident(broker, bin_dir) as vm:
         assert not vm.broken()
+
+
+def test_servers_of_other_network_namespaces_are_not_named(world, make_broker, tmp_path):
+    other = tmp_path / "named"
+    shutil.copy(shutil.which("sleep"), other)
+    container = subprocess.Popen([other, "60"])
+    process = start_second_dns(world.host, None)
+    try:
+        with make_broker().connect(MEMBER) as peer, pytest.raises(VarlinkError) as caught:
+            peer.call("AcquireNetwork", network="shared")
+        assert f"taken by dnsmasq (process {process.pid})" in caught.value.parameters["reason"]
+    finally:
+        container.kill()
+        container.wait(5)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.53", UPLINK_ADDRESS])
