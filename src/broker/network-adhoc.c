@@ -66,7 +66,10 @@ int network_find_adhoc(struct registry *registry, const char *name, uid_t uid,
 
 void registry_forget_soon(struct registry *registry)
 {
-	platform_timer_start(registry->forget_timer, REGISTRY_FORGET_MS);
+	/* Whoever asks for one after the other must not put it off for ever. */
+	if (!registry->forgets_soon)
+		platform_timer_start(registry->forget_timer, REGISTRY_FORGET_MS);
+	registry->forgets_soon = true;
 }
 
 static void forget_memory(struct registry *registry, const char *name)
@@ -88,6 +91,7 @@ void registry_forget(void *context)
 	struct registry *registry = context;
 	struct network **link = &registry->networks;
 
+	registry->forgets_soon = false;
 	while (*link) {
 		struct network *network = *link;
 

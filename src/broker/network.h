@@ -63,6 +63,7 @@ struct registry {
 	struct forwards *forwards;           /* the caller's; may be NULL */
 	struct network *networks;            /* sorted by name */
 	struct platform_timer *forget_timer; /* until entries that nothing keeps are forgotten */
+	bool forgets_soon;                   /* it runs */
 	struct platform_timer *pin_timer;    /* until pinned networks are tried again */
 	bool nat_is_due;                     /* network-nat.c's */
 	struct platform_timer *nat_timer;
