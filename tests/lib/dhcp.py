@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
+
+from lib.readiness import readable
 
 from . import frames
 
@@ -18,7 +19,7 @@ def dhcp_address(tap: int, mac: str) -> str | None:
     options = bytes([53, 1, 1, 80, 0, 255])  # DHCPDISCOVER, rapid commit (RFC 4039): the answer is the lease
     packet = frames.udp("0.0.0.0", 68, "255.255.255.255", 67, fixed + options)
     os.write(tap, bytes(VNET_HDR) + frames.ethernet(frames.BROADCAST, mac, frames.ETHERTYPE_IPV4, packet))
-    while select.select([tap], [], [], 1)[0]:
+    while readable([tap], 1):
         frame = frames.parse(os.read(tap, 4096)[VNET_HDR:])
         if frame.destination_port == 68 and frame.payload[28:34] == frames.mac_bytes(mac):
             return socket.inet_ntoa(frame.payload[16:20])

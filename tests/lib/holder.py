@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+
+from lib.readiness import readable
 
 from . import frames
 from .broker import MEMBER, Broker
@@ -64,7 +65,7 @@ class Holder:
         deadline = time.monotonic() + deadline_s
         while True:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.queues[0]], [], [], left)[0]:
+            if left <= 0 or not readable([self.queues[0]], left):
                 return
             with contextlib.suppress(BlockingIOError):
                 yield os.read(self.queues[0], 70000)[VNET_HDR:]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 import threading
+
+from lib.readiness import readable
 
 from . import frames
 from .broker import Varlink
@@ -20,7 +21,7 @@ def dhcp_address(tap: int, mac: str) -> str | None:
     options = bytes([53, 1, 1, 80, 0, 255])  # DHCPDISCOVER, rapid commit (RFC 4039): the answer is the lease
     packet = frames.udp("0.0.0.0", 68, "255.255.255.255", 67, fixed + options)
     os.write(tap, bytes(VNET_HDR) + frames.ethernet(frames.BROADCAST, mac, frames.ETHERTYPE_IPV4, packet))
-    while select.select([tap], [], [], 1)[0]:
+    while readable([tap], 1):
         frame = frames.parse(os.read(tap, 4096)[VNET_HDR:])
         if frame.destination_port == 68 and frame.payload[28:34] == frames.mac_bytes(mac):
             return socket.inet_ntoa(frame.payload[16:20])
@@ -50,8 +51,8 @@ class TapVm:
 
     def _answer(self) -> None:
         while True:
-            readable, _, _ = select.select([self.tap, self._end], [], [])
-            if self._end in readable:
+            ready = readable([self.tap, self._end])
+            if self._end in ready:
                 return
             data = os.read(self.tap, 65550)
             answer = self._answer_to(data[VNET_HDR:])

@@ -100,7 +100,7 @@ def create_tap(
     address: str = "0.0.0.0",
 ) -> bytes:
     """mac and address are those of a locked port."""
-    head = struct.pack(f"={NETWORK_SIZE}s3xIII", name_field(network), number, queues, port)
+    head = struct.pack(f"={NETWORK_SIZE}s3xI16xII", name_field(network), number, queues, port)
     return request("CREATE_TAP", head + socket.inet_aton(address) + bytes.fromhex(mac.replace(":", "")))
 
 

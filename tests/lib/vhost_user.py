@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import mmap
 import os
-import select
 import socket
 import struct
 import time
 from pathlib import Path
+
+from lib.readiness import readable
 
 from .lab import wait_for
 
@@ -90,7 +91,7 @@ class Ring:
         deadline = time.monotonic() + deadline_s
         struct.pack_into("<H", self.memory, self.avail + 4 + 2 * RING_SIZE, self.taken)  # used event
         while self.used_index() == self.taken:
-            if not select.select([self.call], [], [], max(0, deadline - time.monotonic()))[0]:
+            if not readable([self.call], deadline - time.monotonic()):
                 raise TimeoutError(f"ring {self.index}: nothing used in {deadline_s} s")
             os.eventfd_read(self.call)
         head, size = struct.unpack_from("<II", self.memory, self.used + 4 + self.taken % RING_SIZE * 8)
@@ -101,7 +102,7 @@ class Ring:
         return self.used_index() != self.taken
 
     def has_failed(self) -> bool:
-        return bool(select.select([self.failure], [], [], 0)[0])
+        return bool(readable([self.failure], 0))
 
 
 class FrontEnd:

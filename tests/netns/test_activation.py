@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 
 import pytest
 
 from lib.broker import MEMBER, Broker, Varlink
 from lib.lab import wait_for
+from lib.readiness import readable
 
 LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
@@ -33,7 +33,7 @@ class Manager:
 
     def serve(self):
         """Starts the broker when somebody connects, as systemd does."""
-        assert select.select([self.listener], [], [], 5)[0], "nobody connects"
+        assert readable([self.listener], 5), "nobody connects"
         # LISTEN_PID has to be the broker's own, which exec keeps.
         script = f'exec {LISTEN_FDS_START}<&{self.listener.fileno()} && LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
         with open(self.broker.log_path, "a") as log:

@@ -31,6 +31,7 @@ from lib import verbs
 from lib.frames import ARP_REPLY, arp_request, parse
 from lib.lab import UPLINK, Lab, User, children_of, is_running, process_name, process_uid, read_proc, wait_for
 from lib.lingering import Lingering
+from lib.readiness import readable, writable
 from lib.verbs import Reply, Verbs
 
 NOBODY = User(65534)
@@ -258,7 +259,7 @@ class World:
         """The other program's VM reaches its host."""
         os.write(self.vm, arp_request("52:54:00:00:00:01", "172.16.5.9", "172.16.5.1"))
         deadline = time.monotonic() + 5
-        while select.select([self.vm], [], [], deadline - time.monotonic())[0]:
+        while readable([self.vm], deadline - time.monotonic()):
             frame = parse(os.read(self.vm, 2048))
             if frame.arp_operation == ARP_REPLY and frame.source_ip == "172.16.5.1":
                 return True
@@ -842,7 +843,7 @@ def fill(captured):
     """Asks and reads no answer until priv takes no more; returns how often."""
     count = 0
     captured.verbs.socket.setblocking(False)
-    while select.select([], [captured.verbs.socket], [], 1)[1]:
+    while writable([captured.verbs.socket], 1):
         with contextlib.suppress(BlockingIOError):
             captured.verbs.send(harmless(count))
             count += 1
@@ -854,7 +855,7 @@ def test_front_that_reads_no_answers(unchanged, captured):
     count = fill(captured)
     assert count > 100
     cpu, waited = cpu_s(captured.pid), time.monotonic()
-    assert not select.select([], [captured.verbs.socket], [], 1)[1]
+    assert not writable([captured.verbs.socket], 1)
     assert cpu_s(captured.pid) - cpu < 0.2 * (time.monotonic() - waited), "priv sleeps"
     # None is lost.
     for sequence in range(count):

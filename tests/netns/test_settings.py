@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import struct
 
@@ -14,6 +13,7 @@ from lib import frames
 from lib.broker import MEMBER
 from lib.dhcp import VNET_HDR, dhcp_address
 from lib.lab import WORLD_ADDRESS, command_line, is_running, wait_for
+from lib.readiness import readable
 
 MAC = "52:54:00:00:00:01"
 
@@ -87,7 +87,7 @@ def lease_time_of(tap, mac):
     fixed = struct.pack("!BBBBIHH16x6s10x192xI", 1, 1, 6, 0, 0x1234, 0, 0x8000, frames.mac_bytes(mac), 0x63825363)
     packet = frames.udp("0.0.0.0", 68, "255.255.255.255", 67, fixed + bytes([53, 1, 1, 255]))
     os.write(tap, bytes(VNET_HDR) + frames.ethernet(frames.BROADCAST, mac, frames.ETHERTYPE_IPV4, packet))
-    while select.select([tap], [], [], 2)[0]:
+    while readable([tap], 2):
         frame = frames.parse(os.read(tap, 4096)[VNET_HDR:])
         if frame.destination_port != 68:
             continue
@@ -127,7 +127,7 @@ def reaches_world(lab, tap, reply, gateway_mac):
     packet = frames.udp(address, 4000, WORLD_ADDRESS, 7, b"hello")
     frame = frames.ethernet(gateway_mac, mac, frames.ETHERTYPE_IPV4, packet)
     os.write(tap, bytes(VNET_HDR) + frame)
-    while select.select([tap], [], [], 1)[0]:
+    while readable([tap], 1):
         found = frames.parse(os.read(tap, 65550)[VNET_HDR:])
         if found.destination_ip != address:
             continue
