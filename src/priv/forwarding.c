@@ -100,6 +100,22 @@ static int keep_saved_advertisements(struct forwarding *forwarding)
 	return keep_advertisements(forwarding);
 }
 
+/*
+ * A host that forwards of its own accord takes no advertisement by an interface whose accept_ra is
+ * 1, and must not begin to: whoever is on its links would become its router.
+ */
+static bool was_router_before(const struct forwarding *forwarding)
+{
+	for (size_t i = 0; i < forwarding->saved.count; i++) {
+		const struct saved_sysctl *one = &forwarding->saved.switches[i];
+
+		if (strcmp(one->family, "ipv6") == 0 && strcmp(one->interface_name, "all") == 0 &&
+			strcmp(one->key, "forwarding") == 0)
+			return false;
+	}
+	return has_switch("ipv6", "all", "forwarding", '1');
+}
+
 static int apply_ipv6(
 	struct forwarding *forwarding, const struct bridge_facts *bridges, size_t bridges_count)
 {
@@ -118,6 +134,8 @@ static int apply_ipv6(
 		return error;
 	if (each)
 		return set_uplinks(forwarding, AF_INET6, "ipv6", "force_forwarding");
+	if (was_router_before(forwarding))
+		return 0;
 	error = keep_saved_advertisements(forwarding);
 	return error ? error : set(forwarding, "ipv6", "all", "forwarding", '1');
 }

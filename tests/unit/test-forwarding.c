@@ -164,11 +164,23 @@ static void bridge_without_ipv6_changes_nothing_of_it(void **state)
 	apply(0, false);
 }
 
+static void host_that_was_a_router_takes_no_advertisements_for_us(void **state)
+{
+	put("ipv6", "all", "forwarding", '1');
+	apply(1, true);
+	assert_advertisements('1', '0', '2', '1');
+	apply(0, true);
+	assert_int_equal(get("ipv6", "all", "forwarding"), '1');
+	assert_advertisements('1', '0', '2', '1');
+	put("ipv6", "all", "forwarding", '0');
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(advertisements_are_kept_alive_and_all_is_put_back),
 		cmocka_unit_test(bridge_without_ipv6_changes_nothing_of_it),
+		cmocka_unit_test(host_that_was_a_router_takes_no_advertisements_for_us),
 	};
 
 	return cmocka_run_group_tests(tests, make_host, remove_host);
