@@ -72,6 +72,13 @@ static int set_uplinks(
 	return error;
 }
 
+/* Links of ours listen to nobody, whatever their switch says, and there may be thousands. */
+static bool is_own_link(const char *name)
+{
+	return strncmp(name, "vmbr", strlen("vmbr")) == 0 ||
+	       strncmp(name, "vmtap", strlen("vmtap")) == 0;
+}
+
 /* Every interface that listens to router advertisements goes on doing so; new ones too. */
 static int keep_advertisements(struct forwarding *forwarding)
 {
@@ -85,6 +92,7 @@ static int keep_advertisements(struct forwarding *forwarding)
 		return errno == ENOENT ? 0 : -errno;
 	for (const struct dirent *entry; !error && (entry = readdir(interfaces));)
 		if (*entry->d_name != '.' && strcmp(entry->d_name, "all") != 0 &&
+			!is_own_link(entry->d_name) &&
 			has_switch("ipv6", entry->d_name, "accept_ra", '1'))
 			error = set(forwarding, "ipv6", entry->d_name, "accept_ra", '2');
 	closedir(interfaces);

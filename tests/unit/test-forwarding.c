@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #define BRIDGE "vmbr12345678"
+#define TAP    "vmtap12345678"
 
 static char place[] = "/tmp/vmnet-forwarding-XXXXXX";
 
@@ -90,7 +91,7 @@ static int make_host(void **state)
 		const char *name;
 		char accept_ra;
 	} interfaces[] = {{"all", '1'}, {"default", '1'}, {"up0", '1'}, {"lan0", '0'},
-		{"wifi0", '2'}, {BRIDGE, '0'}};
+		{"wifi0", '2'}, {BRIDGE, '0'}, {TAP, '1'}};
 	static const char *const families[] = {"ipv4", "ipv6"};
 	char path[64];
 
@@ -175,12 +176,21 @@ static void host_that_was_a_router_takes_no_advertisements_for_us(void **state)
 	put("ipv6", "all", "forwarding", '0');
 }
 
+/* They are as many as there are VMs, and the list of what is to be put back has an end. */
+static void links_of_ours_are_not_remembered(void **state)
+{
+	apply(1, true);
+	assert_int_equal(get("ipv6", TAP, "accept_ra"), '1');
+	apply(0, true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(advertisements_are_kept_alive_and_all_is_put_back),
 		cmocka_unit_test(bridge_without_ipv6_changes_nothing_of_it),
 		cmocka_unit_test(host_that_was_a_router_takes_no_advertisements_for_us),
+		cmocka_unit_test(links_of_ours_are_not_remembered),
 	};
 
 	return cmocka_run_group_tests(tests, make_host, remove_host);
