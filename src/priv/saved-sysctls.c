@@ -34,22 +34,29 @@ static int read_switch(const struct saved_sysctls *saved, const char *family,
 	const char *interface_name, const char *key, char *ret_value)
 {
 	cleanup_fd int fd = open_switch(saved, family, interface_name, key, O_RDONLY);
+	ssize_t size;
 
 	if (fd < 0)
 		return fd;
-	return pread(fd, ret_value, 1, 0) == 1 ? 0 : -EIO;
+	size = pread(fd, ret_value, 1, 0);
+	/* ENOENT: the interface has gone since the file was opened. */
+	if (size < 0)
+		return -errno;
+	return size == 1 ? 0 : -EIO;
 }
 
 static int write_switch(const struct saved_sysctls *saved, const char *family,
 	const char *interface_name, const char *key, char value)
 {
 	cleanup_fd int fd = open_switch(saved, family, interface_name, key, O_WRONLY);
+	ssize_t size;
 
 	if (fd < 0)
 		return fd;
-	if (pwrite(fd, &value, 1, 0) != 1)
-		return errno ? -errno : -EIO;
-	return 0;
+	size = pwrite(fd, &value, 1, 0);
+	if (size < 0)
+		return -errno;
+	return size == 1 ? 0 : -EIO;
 }
 
 static bool is_value(const char *text)
