@@ -5,10 +5,11 @@
 #include <string.h>
 
 /* The kernel's own word on what is a radio; its directories are there for the namespace that /sys
- * was mounted in. */
-static bool is_wireless(const char *name)
+ * was mounted in, and for the name that is no alternative one. */
+static bool is_wireless(struct rtnl_link *link)
 {
 	static const char *const marks[] = {"phy80211", "wireless"};
+	const char *name = rtnl_link_get_name(link);
 
 	for (size_t i = 0; i < array_length(marks); i++) {
 		char path[64];
@@ -39,7 +40,7 @@ static int check_kind(struct rtnl_link *link, const char *name, struct verb_outc
 	if (rtnl_link_get_arptype(link) != ARPHRD_ETHER)
 		return outcome_fail(
 			outcome, -EOPNOTSUPP, "%s is no Ethernet interface: share another", name);
-	if (is_wireless(name))
+	if (is_wireless(link))
 		return outcome_fail(outcome, -EOPNOTSUPP,
 			"%s is a Wi-Fi interface, which lets no other MAC than its own through: "
 			"use mode shared",
