@@ -72,6 +72,20 @@ void link_watch_remove_network(struct link_watch *watch, const char *network);
 int link_watch_visit(
 	struct link_watch *watch, const struct platform_visitor *visitor, void *context);
 
+/*
+ * Every change of nftables, whoever made it: nft-events-linux.c. NULL says that some were lost.
+ */
+typedef void nft_event(void *context, struct nlmsghdr *message);
+struct nft_events;
+int nft_events_new(
+	struct platform *platform, nft_event *take, void *context, struct nft_events **ret_events);
+/* NULL is allowed. */
+void nft_events_free(struct nft_events *events);
+/* Takes what the kernel has told already: the last word may wait behind what kept the loop busy. */
+void nft_events_read_queued(struct nft_events *events);
+/* Whether something went: a table, or a part of one. */
+bool nft_event_removes(const struct nlmsghdr *message);
+
 /* The nft table and the host's routes: nat-linux.c. */
 int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch);
 void nat_watch_free(struct nat_watch *watch);

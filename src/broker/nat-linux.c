@@ -13,13 +13,9 @@
 #include <netlink/socket.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 /* Our own change is over in far less; a foreign one is repaired within a second. */
 #define DEBOUNCE_MS 100
-#define BUFFER_SIZE 65536
-/* Others may never cease to change theirs. */
-#define READS_MAX 256
 /* As priv knows it, too: where the accepts of others belong beside Docker. */
 #define DOCKER_CHAIN "DOCKER-USER"
 /* As priv has it, too: wider than any private range. */
@@ -42,8 +38,7 @@ struct nat_watch {
 	bool uses_changed;
 	bool armed;
 	struct platform_timer *timer;
-	int nft;
-	sd_event_source *nft_source;
+	struct nft_events *events;
 	struct nl_sock *routes;
 	sd_event_source *routes_source;
 };
@@ -93,31 +88,27 @@ static void take_foreign_message(
 }
 
 /* In one of our own tables. */
-static void take_own_message(struct nat_watch *watch, uint16_t type, bool *damaged)
+static void take_own_message(struct nat_watch *watch, const struct nlmsghdr *message, bool *damaged)
 {
-	switch (NFNL_MSG_TYPE(type)) {
-	case NFT_MSG_NEWTABLE:
+	if (NFNL_MSG_TYPE(message->nlmsg_type) == NFT_MSG_NEWTABLE)
 		*damaged = false;
-		break;
-	case NFT_MSG_DELTABLE:
-	case NFT_MSG_DELCHAIN:
-	case NFT_MSG_DELRULE:
-	case NFT_MSG_DELSET:
-	case NFT_MSG_DELSETELEM:
+	else if (nft_event_removes(message))
 		take_damage(watch, damaged);
-		break;
-	}
 }
 
-static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
+static void take_event(void *context, struct nlmsghdr *message)
 {
 	struct nlattr *attributes[NFTA_CHAIN_MAX + 1];
+	struct nat_watch *watch = context;
 	const char *table;
 
-	if (NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_NFTABLES ||
-		nlmsg_parse(message, sizeof(struct nfgenmsg), attributes, NFTA_CHAIN_MAX, NULL) <
-			0 ||
-		/* The table's name is the first attribute of everything in it, too. */
+	if (!message) {
+		take_damage(watch, &watch->damaged);
+		take_damage(watch, &watch->forwards_damaged);
+		return;
+	}
+	/* The table's name is the first attribute of everything in it, too. */
+	if (nlmsg_parse(message, sizeof(struct nfgenmsg), attributes, NFTA_CHAIN_MAX, NULL) < 0 ||
 		!attributes[NFTA_TABLE_NAME])
 		return;
 	/* What passes between VMs is not on its way to the world. */
@@ -125,42 +116,11 @@ static void take_nft_message(struct nat_watch *watch, struct nlmsghdr *message)
 		return;
 	table = nla_get_string(attributes[NFTA_TABLE_NAME]);
 	if (strcmp(table, watch->table) == 0)
-		take_own_message(watch, message->nlmsg_type, &watch->damaged);
+		take_own_message(watch, message, &watch->damaged);
 	else if (strcmp(table, watch->forwards_table) == 0)
-		take_own_message(watch, message->nlmsg_type, &watch->forwards_damaged);
+		take_own_message(watch, message, &watch->forwards_damaged);
 	else
 		take_foreign_message(watch, message, attributes);
-}
-
-/* Reads once. False when there was nothing. */
-static bool read_nft(struct nat_watch *watch)
-{
-	static char buffer[BUFFER_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
-	ssize_t size = recv(watch->nft, buffer, sizeof(buffer), MSG_DONTWAIT);
-
-	/* Something was said and lost. */
-	if (size < 0 && errno == ENOBUFS) {
-		take_damage(watch, &watch->damaged);
-		take_damage(watch, &watch->forwards_damaged);
-		return true;
-	}
-	if (size < 0)
-		return false;
-	for (struct nlmsghdr *message = (struct nlmsghdr *)(void *)buffer;
-		nlmsg_ok(message, (int)size);) {
-		int left = (int)size;
-
-		take_nft_message(watch, message);
-		message = nlmsg_next(message, &left);
-		size = left;
-	}
-	return true;
-}
-
-static int handle_nft(sd_event_source *source, int fd, uint32_t events, void *userdata)
-{
-	read_nft(userdata);
-	return 0;
 }
 
 static void handle_timer(void *context)
@@ -169,9 +129,7 @@ static void handle_timer(void *context)
 	struct platform *platform = watch->platform;
 	bool uses_changed, damaged, firewall_changed, routes_changed, forwards_damaged;
 
-	/* The last word may wait behind what kept the loop busy. */
-	for (int i = 0; i < READS_MAX && read_nft(watch); i++)
-		;
+	nft_events_read_queued(watch->events);
 	uses_changed = watch->uses_changed;
 	damaged = watch->damaged;
 	firewall_changed = watch->firewall_changed;
@@ -254,24 +212,6 @@ static int handle_routes(sd_event_source *source, int fd, uint32_t events, void 
 	return 0;
 }
 
-static int watch_nft(struct nat_watch *watch)
-{
-	struct verb_request request = {.verb = VERB_OPEN_NFT_EVENTS};
-	cleanup_fds struct fd_list fds;
-	int error;
-
-	fd_list_init(&fds);
-	error = linux_call(watch->platform, &request, NULL, 0, NULL, &fds, NULL);
-	if (error)
-		return error;
-	watch->nft = fd_list_take(&fds, 0);
-	if (watch->nft < 0)
-		return -EPROTO;
-	error = sd_event_add_io(
-		watch->platform->event, &watch->nft_source, watch->nft, EPOLLIN, handle_nft, watch);
-	return error < 0 ? error : 0;
-}
-
 static int watch_routes(struct nat_watch *watch)
 {
 	int error;
@@ -298,9 +238,8 @@ void nat_watch_free(struct nat_watch *watch)
 	if (!watch)
 		return;
 	platform_timer_free(watch->timer);
-	sd_event_source_disable_unref(watch->nft_source);
 	sd_event_source_disable_unref(watch->routes_source);
-	fd_close(watch->nft);
+	nft_events_free(watch->events);
 	nl_socket_free(watch->routes);
 	free(watch);
 }
@@ -314,13 +253,12 @@ int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch)
 	if (!watch)
 		return -ENOMEM;
 	watch->platform = platform;
-	watch->nft = -1;
 	nat_table_name(platform->instance, watch->table);
 	forwards_table_name(platform->instance, watch->forwards_table);
 	snprintf(watch->accept_tag, sizeof(watch->accept_tag), "vmnet/1/%08x ", platform->instance);
 	error = platform_timer_new(platform, handle_timer, watch, &watch->timer);
 	if (!error)
-		error = watch_nft(watch);
+		error = nft_events_new(platform, take_event, watch, &watch->events);
 	if (!error)
 		error = watch_routes(watch);
 	if (error)
