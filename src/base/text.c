@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int text_to_uint32(const char *text, uint32_t minimum, uint32_t maximum, uint32_t *ret_value)
@@ -258,6 +259,17 @@ bool domain_is_valid(const char *name)
 			return true;
 		name += length + 1;
 	}
+}
+
+char *text_take_stream(FILE *stream, char **text)
+{
+	bool failed = ferror(stream);
+
+	/* Closing writes the last of it, and only then *text is what it is. */
+	if (fclose(stream) == 0 && !failed)
+		return *text;
+	free(*text);
+	return NULL;
 }
 
 int text_copy(char *destination, size_t size, const char *source)

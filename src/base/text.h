@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define NETWORK_NAME_SIZE 33 /* with its NUL */
 #define HOSTNAME_SIZE     64 /* with its NUL; a DNS label, RFC 1035 2.3.4 */
@@ -81,6 +82,12 @@ bool hostname_is_valid(const char *name);
 
 /* Labels as hostname_is_valid() has them with dots between, at most 253 bytes (RFC 1035 2.3.4). */
 bool domain_is_valid(const char *name);
+
+/*
+ * Closes a stream of open_memstream(3) that writes to *text, and returns what was written, to be
+ * freed; NULL when memory was out for a part of it.
+ */
+char *text_take_stream(FILE *stream, char **text);
 
 /* Copies a whole string or nothing: -ENAMETOOLONG when it does not fit with its NUL. */
 int text_copy(char *destination, size_t size, const char *source);

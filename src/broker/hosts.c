@@ -178,19 +178,17 @@ static int write_text(const struct network *network, FILE *stream, write_line *w
 
 static char *make_text(const struct network *network, write_line *write)
 {
-	char *text = NULL;
+	cleanup_free char *text = NULL;
+	char *buffer = NULL;
 	size_t size;
-	FILE *stream = open_memstream(&text, &size);
+	FILE *stream = open_memstream(&buffer, &size);
 	int error;
 
 	if (!stream)
 		return NULL;
 	error = write_text(network, stream, write);
-	if (fclose(stream) != 0 || error) {
-		free(text);
-		return NULL;
-	}
-	return text;
+	text = text_take_stream(stream, &buffer);
+	return error ? NULL : take_ptr(text);
 }
 
 char *hosts_make_text(const struct network *network)

@@ -200,16 +200,18 @@ int records_save_memory(
 	struct records *records, const char *network, const struct network_memory *memory)
 {
 	cleanup_free char *text = NULL;
+	char *buffer = NULL;
 	size_t size;
 	FILE *stream;
 
 	if (!memory->has_subnet)
 		return -EINVAL;
-	stream = open_memstream(&text, &size);
+	stream = open_memstream(&buffer, &size);
 	if (!stream)
 		return -ENOMEM;
 	write_memory(stream, memory);
-	if (fclose(stream) != 0)
+	text = text_take_stream(stream, &buffer);
+	if (!text)
 		return -ENOMEM;
 	return durable_write(
 		records->state_networks, network_file(network, ".json").text, text, size, 0600);

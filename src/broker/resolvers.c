@@ -51,11 +51,7 @@ char *resolvers_make_text(const char *bytes, size_t size,
 			fprintf(stream, KEYWORD " %s\n", server);
 		bytes += length + (newline != NULL);
 	}
-	if (fclose(stream) != 0) {
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_take_stream(stream, &text);
 }
 
 static bool is_gateway(const struct network *network, const char *address)

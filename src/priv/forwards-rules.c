@@ -275,16 +275,10 @@ char *forwards_build_commands(uint32_t instance, const struct verb_forward *forw
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
-	bool failed;
 
 	if (!out)
 		return NULL;
 	forwards_table_name(instance, table);
 	write_table(out, table, forwards, forwards_count, bridges, bridges_count);
-	failed = ferror(out);
-	if (fclose(out) != 0 || failed) {
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_take_stream(out, &text);
 }

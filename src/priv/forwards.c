@@ -148,21 +148,6 @@ static int open_switches(struct links *links, const struct list *list, struct ve
 		       : error;
 }
 
-static int apply_rules(uint32_t instance, const struct list *list, struct verb_outcome *outcome)
-{
-	cleanup_free char *commands = forwards_build_commands(
-		instance, list->entries, list->count, list->bridges, list->bridges_count);
-	char complaint[NFT_COMPLAINT_SIZE];
-	int error;
-
-	if (!commands)
-		return outcome_fail(outcome, -ENOMEM, "memory is out");
-	error = nft_run(commands, complaint);
-	if (error)
-		return outcome_fail(outcome, error, "nftables: %s", complaint);
-	return 0;
-}
-
 int forwards_apply(struct links *links, int file, const struct verb_apply_forwards *call,
 	struct verb_outcome *outcome)
 {
@@ -177,7 +162,9 @@ int forwards_apply(struct links *links, int file, const struct verb_apply_forwar
 	select_entries(&list);
 	error = close_switches(&list, outcome);
 	if (!error)
-		error = apply_rules(links_instance(links), &list, outcome);
+		error = nft_apply(forwards_build_commands(links_instance(links), list.entries,
+					  list.count, list.bridges, list.bridges_count),
+			"nftables", outcome);
 	if (!error && list.count > 0)
 		error = open_switches(links, &list, outcome);
 	if (!error && call->ends_flows)

@@ -233,7 +233,6 @@ static char *build(const struct guard_facts *facts, bool is_whole)
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
-	bool failed;
 
 	if (!out)
 		return NULL;
@@ -244,12 +243,7 @@ static char *build(const struct guard_facts *facts, bool is_whole)
 	if (is_whole && facts->bridges_count + facts->taps_count > 0)
 		fprintf(out, "table bridge %s {\n%s}\n", table, shape);
 	write_additions(out, table, facts, is_whole);
-	failed = ferror(out);
-	if (fclose(out) != 0 || failed) {
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_take_stream(out, &text);
 }
 
 char *guard_build_commands(const struct guard_facts *facts)

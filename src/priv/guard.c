@@ -5,19 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-static int run_commands(char *owned_commands, struct verb_outcome *outcome)
-{
-	cleanup_free char *commands = owned_commands;
-	char complaint[NFT_COMPLAINT_SIZE];
-	int error;
-
-	if (!commands)
-		return outcome_fail(outcome, -ENOMEM, "memory is out");
-	error = nft_run(commands, complaint);
-	if (error)
-		return outcome_fail(outcome, error, "nftables, bridge family: %s", complaint);
-	return 0;
-}
+#define WHAT "nftables, bridge family"
 
 int guard_apply(struct links *links, struct verb_outcome *outcome)
 {
@@ -32,7 +20,7 @@ int guard_apply(struct links *links, struct verb_outcome *outcome)
 		return outcome_fail(outcome, error, "reading links: %s", strerror(-error));
 	facts.bridges = bridges;
 	facts.taps = taps;
-	return run_commands(guard_build_commands(&facts), outcome);
+	return nft_apply(guard_build_commands(&facts), WHAT, outcome);
 }
 
 /*
@@ -41,7 +29,7 @@ int guard_apply(struct links *links, struct verb_outcome *outcome)
  */
 static int add(struct links *links, const struct guard_facts *facts, struct verb_outcome *outcome)
 {
-	if (run_commands(guard_build_additions(facts), outcome) == 0)
+	if (nft_apply(guard_build_additions(facts), WHAT, outcome) == 0)
 		return 0;
 	return guard_apply(links, outcome);
 }

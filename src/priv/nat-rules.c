@@ -133,16 +133,10 @@ char *nat_build_commands(
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
-	bool failed;
 
 	if (!out)
 		return NULL;
 	nat_table_name(instance, table);
 	write_table(out, table, bridges, bridges_count);
-	failed = ferror(out);
-	if (fclose(out) != 0 || failed) {
-		free(text);
-		return NULL;
-	}
-	return text;
+	return text_take_stream(out, &text);
 }

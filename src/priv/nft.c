@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define COMPLAINT_SIZE 96
+
 DEFINE_CLEANUP(struct nft_ctx, nft_ctx_free)
 
 static int open_context(struct nft_ctx **ret_context)
@@ -21,15 +23,15 @@ static int open_context(struct nft_ctx **ret_context)
 }
 
 /* The first line says what failed; the rest repeats the commands. */
-static void copy_complaint(struct nft_ctx *context, char complaint[NFT_COMPLAINT_SIZE])
+static void copy_complaint(struct nft_ctx *context, char complaint[COMPLAINT_SIZE])
 {
 	const char *text = nft_ctx_get_error_buffer(context);
 	size_t length = text ? strcspn(text, "\n") : 0;
 
-	snprintf(complaint, NFT_COMPLAINT_SIZE, "%.*s", (int)length, text ? text : "");
+	snprintf(complaint, COMPLAINT_SIZE, "%.*s", (int)length, text ? text : "");
 }
 
-static int run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
+static int run(const char *commands, char complaint[COMPLAINT_SIZE])
 {
 	cleanup_with(nft_ctx_free) struct nft_ctx *context = NULL;
 	int error;
@@ -45,11 +47,16 @@ static int run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
 	return 0;
 }
 
-int nft_run(const char *commands, char complaint[NFT_COMPLAINT_SIZE])
+int nft_apply(char *owned_commands, const char *what, struct verb_outcome *outcome)
 {
-	int error = run(commands, complaint);
+	cleanup_free char *commands = owned_commands;
+	char complaint[COMPLAINT_SIZE];
+	int error;
 
+	if (!commands)
+		return outcome_fail(outcome, -ENOMEM, "memory is out");
+	error = run(commands, complaint);
 	/* libnftables takes megabytes for a moment, and the C library would keep them for good. */
 	malloc_trim(0);
-	return error;
+	return error ? outcome_fail(outcome, error, "%s: %s", what, complaint) : 0;
 }

@@ -3,12 +3,11 @@
  */
 #pragma once
 
-#include <stddef.h>
-
-#define NFT_COMPLAINT_SIZE 96
+#include "priv/outcome.h"
 
 /*
- * Runs commands, all in one transaction, over a context of their own. -EIO when nftables refused
- * them: complaint then holds the first line of what it said.
+ * Runs commands (NULL: memory was out for them), which it takes over, all in one transaction and
+ * over a context of their own. -EIO when nftables refused them; says into outcome the first line of
+ * what it said, behind what they are for ("nftables").
  */
-int nft_run(const char *commands, char complaint[NFT_COMPLAINT_SIZE]);
+int nft_apply(char *owned_commands, const char *what, struct verb_outcome *outcome);
