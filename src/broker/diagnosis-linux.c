@@ -1,6 +1,8 @@
 /* What of a Linux host keeps VMs from the network, and what mends it. */
 #include "broker/linux.h"
 
+#include "rootless/obstacles.h"
+
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <netlink/attr.h>
@@ -165,6 +167,9 @@ static int take_route(struct nl_msg *message, void *context)
 		header->rtm_table == RT_TABLE_LOCAL)
 		return NL_OK;
 	look->uplinks++;
+	/* pasta needs no forwarding of the host's. */
+	if (look->platform->is_rootless)
+		return NL_OK;
 	if (!attributes[RTA_OIF] || !if_indextoname(nla_get_u32(attributes[RTA_OIF]), name) ||
 		!look->has_networks || !is_switched_off(name))
 		return NL_OK;
@@ -178,7 +183,7 @@ static int take_route(struct nl_msg *message, void *context)
 static int look_at_routes(struct look *look)
 {
 	struct rtmsg header = {.rtm_family = AF_INET};
-	int error = linux_dump(RTM_GETROUTE, &header, sizeof(header), take_route, look);
+	int error = linux_dump(NULL, RTM_GETROUTE, &header, sizeof(header), take_route, look);
 
 	if (!error && look->uplinks == 0)
 		tell(look, "no-route", "ip route add default via ROUTER",
@@ -249,8 +254,13 @@ int platform_find_problems(struct platform *platform, bool has_networks,
 		.accept = accept,
 		.context = context,
 	};
-	int error = look_at_firewalls(&look);
+	int error;
 
+	if (platform->is_rootless) {
+		obstacles_list(found, context);
+		return look_at_routes(&look);
+	}
+	error = look_at_firewalls(&look);
 	if (!error)
 		error = look_at_routes(&look);
 	look_at_ports(&look);

@@ -251,6 +251,9 @@ int firewalld_add(struct firewalld *firewalld, const char *network)
 	struct zoned_bridge *bridges;
 	char name[IFNAMSIZ];
 
+	/* What is in another namespace is not before the host's firewall. */
+	if (firewalld->platform->is_rootless)
+		return 0;
 	bridge_interface_name(firewalld->platform->instance, network, name);
 	if (find_bridge(firewalld, name))
 		return 0;

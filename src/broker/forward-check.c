@@ -235,7 +235,8 @@ static int check_services(
 		listen->port);
 }
 
-static int check_listen(const struct forward_spec *spec, struct failure *failure)
+static int check_listen(
+	const struct registry *registry, const struct forward_spec *spec, struct failure *failure)
 {
 	const struct in6_addr *address =
 		(const struct in6_addr *)(const void *)spec->listen.address;
@@ -248,7 +249,8 @@ static int check_listen(const struct forward_spec *spec, struct failure *failure
 		return failure_set(failure, BROKER_ERROR_INVALID_REQUEST,
 			"no connection can be made to a multicast or broadcast address; listen on "
 			"one of the host's own");
-	if (spec->listen.is_ipv6 && IN6_IS_ADDR_LOOPBACK(address))
+	/* The forwarder of a rootless broker has a socket there as anybody has. */
+	if (!registry->is_rootless && spec->listen.is_ipv6 && IN6_IS_ADDR_LOOPBACK(address))
 		return failure_set(failure, BROKER_ERROR_INVALID_REQUEST,
 			"Linux leads nothing from ::1 to a VM; listen on 127.0.0.1, or on another "
 			"address of the host");
@@ -373,7 +375,7 @@ int forward_check(const struct forwards *forwards, const struct forward_call *ca
 	if (!error)
 		error = check_services(forwards, spec, failure);
 	if (!error)
-		error = check_listen(spec, failure);
+		error = check_listen(forwards->registry, spec, failure);
 	if (!error)
 		error = check_address(network, spec, failure);
 	if (!error)

@@ -49,6 +49,9 @@ int platform_apply_forwards(struct platform *platform, const struct platform_for
 	struct verb_reply reply;
 	int error;
 
+	if (platform->is_rootless)
+		return forwarder_watch_apply(
+			platform->forwarder, forwards, count, ends_flows, detail);
 	if (file < 0)
 		return -errno;
 	error = write_file(file, forwards, count);
@@ -62,6 +65,7 @@ int platform_apply_forwards(struct platform *platform, const struct platform_for
 /* What is looked for, and one line of /proc/net/tcp and its like. */
 struct search {
 	const struct endpoint *wanted;
+	bool is_rootless;   /* forwards listen themselves, and are no programs of the host */
 	unsigned int state; /* in which a socket takes what nobody asked for */
 	struct platform_listener *found;
 };
@@ -90,21 +94,24 @@ static bool takes_the_same(const struct endpoint *program, const struct endpoint
 	return endpoints_overlap(program, wanted);
 }
 
-/* proc(5): slot, local address and port, remote ones, state, queues, timer, retransmits, uid. */
+/* proc(5): slot, local address and port, remote ones, state, queues, timer, retransmits, uid,
+ * timeout, inode. */
 static bool match_line(struct search *search, const char *line, bool is_ipv6)
 {
 	struct platform_listener listener = {.uid = 0};
 	unsigned int port, state, uid;
+	unsigned long inode;
 	char address[33];
 
-	if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%4x %*[0-9A-Fa-f]:%*4x %2x %*s %*s %*s %u", address,
-		    &port, &state, &uid) != 4 ||
+	if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%4x %*[0-9A-Fa-f]:%*4x %2x %*s %*s %*s %u %*u %lu",
+		    address, &port, &state, &uid, &inode) != 5 ||
 		strlen(address) != (is_ipv6 ? 32u : 8u) || state != search->state ||
 		!parse_address(address, is_ipv6, &listener.endpoint))
 		return false;
 	listener.endpoint.port = (uint16_t)port;
 	listener.uid = uid;
-	if (!takes_the_same(&listener.endpoint, search->wanted))
+	if (!takes_the_same(&listener.endpoint, search->wanted) ||
+		(search->is_rootless && forwarder_has_socket(inode)))
 		return false;
 	*search->found = listener;
 	return true;
@@ -132,6 +139,7 @@ int platform_find_listener(struct platform *platform, uint8_t protocol,
 	bool is_tcp = protocol == IPPROTO_TCP;
 	struct search search = {
 		.wanted = endpoint,
+		.is_rootless = platform->is_rootless,
 		.state = is_tcp ? STATE_LISTEN : STATE_UNCONNECTED,
 		.found = ret_listener,
 	};

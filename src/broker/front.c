@@ -19,6 +19,9 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
+/* pasta's own: what leaves a VM is copied once more there, and large frames are far cheaper. */
+#define ROOTLESS_MTU 65520
+
 struct front {
 	sd_event *event;
 	struct config *config;
@@ -144,6 +147,9 @@ static int load_config(struct front *front, const struct front_options *options)
 {
 	int error = name_service_start(&front->names);
 
+	if (options->is_rootless)
+		network_settings_set_default_mtu(ROOTLESS_MTU);
+
 	if (!error)
 		error = config_watch_new(options->config_directory, front->names,
 			&front->config_watch, &front->config);
@@ -255,7 +261,9 @@ static int open_platform(struct front *front, const struct front_options *option
 		error = sd_event_set_watchdog(front->event, true);
 	if (error >= 0)
 		error = platform_open(front->event, options->is_unit ? NULL : &options->instance,
-			options->verbs, &front->platform);
+
+			options->is_rootless ? options->runtime_directory : NULL, options->verbs,
+			&front->platform);
 	if (error >= 0)
 		error = watch_signals(front);
 	if (error < 0)
@@ -287,6 +295,7 @@ static int open_registry(struct front *front, const struct front_options *option
 		.config = front->config,
 		.instance = platform_instance(front->platform),
 		.idle_timeout_ms = (uint64_t)options->idle_timeout_s * 1000,
+		.is_rootless = options->is_rootless,
 	};
 	error = registry_init(&front->registry);
 	if (!error)

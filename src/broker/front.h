@@ -20,6 +20,8 @@ struct front_options {
 	/* A service of its own: tells the service manager what it does and is told the instance by
 	 * priv. */
 	bool is_unit;
+	/* priv and the networks are in namespaces of this user's own (src/rootless). */
+	bool is_rootless;
 	uint32_t instance; /* else */
 	uint32_t idle_timeout_s;
 	bool exit_when_idle;

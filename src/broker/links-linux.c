@@ -12,6 +12,7 @@
 #include <netlink/socket.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 /* A burst of some thousand links; the kernel caps it at net.core.rmem_max. */
 #define RECEIVE_BUFFER (1 << 20)
@@ -101,7 +102,15 @@ void link_watch_remove_network(struct link_watch *watch, const char *network)
 	}
 }
 
-static void read_tun(struct nlattr *link_info, struct link_view *view)
+/* Whom priv makes the owner. The root of a user namespace has another number outside of it, and
+ * which of them is told depends on who asked, or caused the event. */
+static bool is_root(const struct link_watch *watch, uint32_t uid)
+{
+	return uid == 0 || (watch->platform->is_rootless && uid == geteuid());
+}
+
+static void read_tun(
+	const struct link_watch *watch, struct nlattr *link_info, struct link_view *view)
 {
 	struct nlattr *info[IFLA_INFO_MAX + 1];
 	struct nlattr *tun[IFLA_TUN_MAX + 1];
@@ -111,7 +120,8 @@ static void read_tun(struct nlattr *link_info, struct link_view *view)
 		return;
 	view->persistent = tun[IFLA_TUN_PERSIST] && nla_get_u8(tun[IFLA_TUN_PERSIST]) != 0;
 	/* Without an owner any local user could join a multi-queue TAP. */
-	view->owner_is_root = tun[IFLA_TUN_OWNER] && nla_get_u32(tun[IFLA_TUN_OWNER]) == 0;
+	view->owner_is_root =
+		tun[IFLA_TUN_OWNER] && is_root(watch, nla_get_u32(tun[IFLA_TUN_OWNER]));
 	view->has_group = tun[IFLA_TUN_GROUP];
 }
 
@@ -146,7 +156,7 @@ static bool read_link(
 	if (attributes[IFLA_MASTER])
 		view.master = (int)nla_get_u32(attributes[IFLA_MASTER]);
 	if (attributes[IFLA_LINKINFO])
-		read_tun(attributes[IFLA_LINKINFO], &view);
+		read_tun(watch, attributes[IFLA_LINKINFO], &view);
 	*ret_view = view;
 	return true;
 }
@@ -208,7 +218,8 @@ static bool has_lost_master(const struct link_watch *watch, int index)
 	struct look look = {.watch = watch};
 	struct ifinfomsg header = {.ifi_family = AF_UNSPEC, .ifi_index = index};
 
-	return linux_get(RTM_GETLINK, &header, sizeof(header), take_look, &look) == 0 &&
+	return linux_get(watch->platform, RTM_GETLINK, &header, sizeof(header), take_look, &look) ==
+		       0 &&
 	       look.found && look.view.master == 0;
 }
 
@@ -308,7 +319,7 @@ static int list_views(const struct link_watch *watch, struct view_list *list)
 	int error;
 
 	*list = (struct view_list){.watch = watch};
-	error = linux_dump(RTM_GETLINK, &header, sizeof(header), add_view, list);
+	error = linux_dump(watch->platform, RTM_GETLINK, &header, sizeof(header), add_view, list);
 	return error ? error : list->error;
 }
 
@@ -411,23 +422,24 @@ static int take_ipv6_address(struct nl_msg *message, void *context)
 	return NL_OK;
 }
 
-static void read_ipv6_address(int index, struct platform_network *network)
+static void read_ipv6_address(
+	struct platform *platform, int index, struct platform_network *network)
 {
 	struct ifaddrmsg header = {.ifa_family = AF_INET6};
 	struct ipv6_look look = {.index = index};
 
-	linux_dump(RTM_GETADDR, &header, sizeof(header), take_ipv6_address, &look);
+	linux_dump(platform, RTM_GETADDR, &header, sizeof(header), take_ipv6_address, &look);
 	network->has_ipv6 = look.found;
 	network->ipv6_prefix = look.prefix;
 }
 
 /* Prefix length 0 when the bridge has no address. */
-static void read_address(int index, struct platform_network *network)
+static void read_address(struct platform *platform, int index, struct platform_network *network)
 {
 	struct ifaddrmsg header = {.ifa_family = AF_INET};
 	struct address_look look = {.index = index};
 
-	linux_dump(RTM_GETADDR, &header, sizeof(header), take_address, &look);
+	linux_dump(platform, RTM_GETADDR, &header, sizeof(header), take_address, &look);
 	network->subnet = look.subnet;
 	network->gateway_offset = look.host_offset;
 }
@@ -442,8 +454,8 @@ static int visit_bridge(struct link_watch *watch, const struct link_view *view,
 	int error =
 		link_watch_add(watch, view->index, LINK_KIND_BRIDGE, 0, view->tag.network, false);
 
-	read_address(view->index, &network);
-	read_ipv6_address(view->index, &network);
+	read_address(watch->platform, view->index, &network);
+	read_ipv6_address(watch->platform, view->index, &network);
 	if (!error)
 		error = text_copy(network.name, sizeof(network.name), view->tag.network);
 	if (!error)
@@ -526,13 +538,13 @@ DEFINE_CLEANUP(struct link_watch, link_watch_free)
 
 static int open_socket(struct link_watch *watch)
 {
-	watch->socket = nl_socket_alloc();
-	if (!watch->socket)
-		return -ENOMEM;
+	int error = linux_open_routes(watch->platform, &watch->socket);
+
+	if (error)
+		return error;
 	nl_socket_disable_seq_check(watch->socket);
 	nl_socket_modify_cb(watch->socket, NL_CB_VALID, NL_CB_CUSTOM, take_event, watch);
-	if (nl_connect(watch->socket, NETLINK_ROUTE) < 0 ||
-		nl_socket_add_membership(watch->socket, RTNLGRP_LINK) < 0 ||
+	if (nl_socket_add_membership(watch->socket, RTNLGRP_LINK) < 0 ||
 		nl_socket_set_nonblocking(watch->socket) < 0)
 		return -EIO;
 	/* A smaller one only means to resynchronise more often. */

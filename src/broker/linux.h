@@ -20,10 +20,14 @@ struct process_watch;
 struct firewalld;
 struct resolved;
 struct resolvers_watch;
+struct forwarder_watch;
 
 struct platform {
 	sd_event *event;
 	uint32_t instance;
+	/* The networks are in a namespace of their own, and so is priv; this process is in the
+	 * host's. */
+	bool is_rootless;
 	int verbs;         /* SOCK_SEQPACKET to priv */
 	bool lost;         /* priv did not answer: the loop ends with -ENOTCONN */
 	uint32_t sequence; /* of the last request */
@@ -38,6 +42,7 @@ struct platform {
 	struct firewalld *firewalld;
 	struct resolved *resolved;
 	struct resolvers_watch *resolvers;
+	struct forwarder_watch *forwarder; /* NULL unless is_rootless */
 };
 
 /*
@@ -49,15 +54,22 @@ int linux_call(struct platform *platform, struct verb_request *request, const in
 	size_t fds_count, struct verb_reply *ret_reply, struct fd_list *ret_fds, char *detail);
 
 /*
+ * A blocking NETLINK_ROUTE socket to the networks' namespace; with platform NULL to the host's,
+ * which is the same one unless it is_rootless. Negative errno.
+ */
+int linux_open_routes(struct platform *platform, struct nl_sock **ret_socket);
+
+/*
  * Sends a dump request (RTM_GETLINK, ...) with a header and calls valid for every message of the
  * answer. Starts over when the kernel says that the dump was not consistent, so valid can see a
- * message twice. Negative errno.
+ * message twice. Whose namespace: as with linux_open_routes(). Negative errno.
  */
-int linux_dump(
-	int type, void *header, size_t header_size, nl_recvmsg_msg_cb_t valid, void *context);
+int linux_dump(struct platform *platform, int type, void *header, size_t header_size,
+	nl_recvmsg_msg_cb_t valid, void *context);
 
 /* The same for one object by its header. -ENODEV when it is not there. */
-int linux_get(int type, void *header, size_t header_size, nl_recvmsg_msg_cb_t valid, void *context);
+int linux_get(struct platform *platform, int type, void *header, size_t header_size,
+	nl_recvmsg_msg_cb_t valid, void *context);
 
 /* Our links: links-linux.c. */
 int link_watch_new(struct platform *platform, struct link_watch **ret_watch);
@@ -110,6 +122,20 @@ void guard_watch_note_end(struct guard_watch *watch);
 /* The host's name servers: resolvers-linux.c. */
 int resolvers_watch_new(struct platform *platform, struct resolvers_watch **ret_watch);
 void resolvers_watch_free(struct resolvers_watch *watch);
+
+/* The forwarder of a rootless broker, which is connected to when there is something for it:
+ * forwarder-linux.c. */
+int forwarder_watch_new(struct platform *platform, const char *runtime_directory,
+	struct forwarder_watch **ret_watch);
+/* NULL is allowed. */
+void forwarder_watch_free(struct forwarder_watch *watch);
+/* As platform_apply_forwards(). */
+int forwarder_watch_apply(struct forwarder_watch *watch, const struct platform_forward *forwards,
+	size_t count, bool ends_flows, char *detail);
+int forwarder_apply(int forwarder, const struct platform_forward *forwards, size_t count,
+	bool ends_flows, char *detail);
+/* Whether the socket with that inode is one of the forwarder's. */
+bool forwarder_has_socket(unsigned long inode);
 
 /* Our names in systemd-resolved, where that runs: resolved-linux.c. */
 int resolved_new(struct platform *platform, struct resolved **ret_resolved);

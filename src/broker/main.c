@@ -6,10 +6,13 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "base/text.h"
+#include "base/user-paths.h"
 #include "broker/check-config.h"
 #include "broker/front.h"
+#include "broker/rootless.h"
 #include "broker/setup.h"
 #include "priv/priv.h"
+#include "rootless/pause.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -28,6 +31,8 @@ enum role {
 	ROLE_FRONT,        /* started by priv */
 	ROLE_FRONT_UNIT,   /* a service of its own; priv is another */
 	ROLE_PRIV_UNIT,
+	ROLE_PRIV_ROOTLESS, /* these are started by the broker of an ordinary user */
+	ROLE_PAUSE,
 	ROLE_COUNT,
 };
 
@@ -40,6 +45,8 @@ struct arguments {
 	uint32_t idle_timeout_s;
 	uint32_t instance;
 	bool exit_when_idle;
+	bool rootless;
+	bool allow_host_loopback;
 	bool verbose;
 	bool help;
 	bool version;
@@ -99,9 +106,14 @@ static int parse_exit_when_idle(void *context, const char *argument, char *error
 
 static int parse_rootless(void *context, const char *argument, char *error)
 {
-	snprintf(error, OPTIONS_ERROR_SIZE,
-		"networks without root are not available yet; start the broker as root");
-	return -EOPNOTSUPP;
+	((struct arguments *)context)->rootless = true;
+	return 0;
+}
+
+static int parse_allow_host_loopback(void *context, const char *argument, char *error)
+{
+	((struct arguments *)context)->allow_host_loopback = true;
+	return 0;
 }
 
 static int parse_check_config(void *context, const char *argument, char *error)
@@ -132,6 +144,8 @@ static const char *const role_names[] = {
 	[ROLE_FRONT] = "front",
 	[ROLE_FRONT_UNIT] = "front-unit",
 	[ROLE_PRIV_UNIT] = "priv-unit",
+	[ROLE_PRIV_ROOTLESS] = "priv-rootless",
+	[ROLE_PAUSE] = "pause",
 };
 static_assert(array_length(role_names) == ROLE_COUNT, "every role but the default has a name");
 
@@ -165,7 +179,10 @@ static const struct option_entry option_table[] = {
 		parse_idle_timeout},
 	{"exit-when-idle", 0, NULL, "end that long after the last network and peer",
 		parse_exit_when_idle},
-	{"rootless", 0, NULL, "networks without root (not available yet)", parse_rootless},
+	{"rootless", 0, NULL, "networks of this user's own, without root", parse_rootless},
+	{"allow-host-loopback", 0, NULL,
+		"with --rootless: VMs reach the host's 127.0.0.1, at its router's address",
+		parse_allow_host_loopback},
 	{"verbose", 'v', NULL, "show debug lines", parse_verbose},
 	{"help", 'h', NULL, "show this help", parse_help},
 	{"version", 0, NULL, "show version and commit", parse_version},
@@ -183,6 +200,7 @@ static int run_front_with(const struct arguments *arguments, int verbs, int list
 		.verbs = verbs,
 		.listen_fd = listen_fd,
 		.is_unit = is_unit,
+		.is_rootless = arguments->rootless,
 		.instance = arguments->instance,
 		.idle_timeout_s = arguments->idle_timeout_s,
 		.exit_when_idle = arguments->exit_when_idle,
@@ -278,6 +296,39 @@ static int block_stop_signals(void)
 	return sigprocmask(SIG_BLOCK, &blocked, NULL) < 0 ? -errno : 0;
 }
 
+static int run_rootless(const struct arguments *arguments)
+{
+	const struct rootless_options options = {
+		.config_directory = arguments->config_directory,
+		.runtime_directory = arguments->runtime_directory,
+		.state_directory = arguments->state_directory,
+		.idle_timeout_s = arguments->idle_timeout_s,
+		.exit_when_idle = arguments->exit_when_idle,
+		.allows_host_loopback = arguments->allow_host_loopback,
+		.verbose = arguments->verbose,
+	};
+
+	if (arguments->user_name || arguments->group_name) {
+		log_error("main",
+			"option --%s: with --rootless all is this user's own; leave it "
+			"out",
+			arguments->user_name ? "user" : "group");
+		return -EINVAL;
+	}
+	return rootless_run(&options);
+}
+
+static int run_priv_rootless(const struct arguments *arguments)
+{
+	return rootless_run_priv(
+		arguments->runtime_directory, arguments->state_directory, arguments->instance);
+}
+
+static int run_pause(const struct arguments *arguments)
+{
+	return pause_run(arguments->runtime_directory);
+}
+
 static int run_priv(const struct arguments *arguments)
 {
 	const struct setup_options options = {
@@ -290,9 +341,12 @@ static int run_priv(const struct arguments *arguments)
 	struct setup setup;
 	int result;
 
+	if (arguments->rootless && arguments->role == ROLE_WHOLE)
+		return run_rootless(arguments);
 	if (geteuid() != 0) {
-		log_error("main", "vmnet-broker has to be started as root: by systemd, or with "
-				  "\"sudo vmnet-broker\"");
+		log_error("main",
+			"vmnet-broker has to be started as root: by systemd, or with \"sudo "
+			"vmnet-broker\"; \"vmnet-broker --rootless\" needs no root");
 		return -EPERM;
 	}
 	umask(022);
@@ -338,11 +392,43 @@ static int (*const run_role[])(const struct arguments *arguments) = {
 	[ROLE_FRONT] = run_front,
 	[ROLE_FRONT_UNIT] = run_front_unit,
 	[ROLE_PRIV_UNIT] = run_priv,
+	[ROLE_PRIV_ROOTLESS] = run_priv_rootless,
+	[ROLE_PAUSE] = run_pause,
 };
 static_assert(array_length(run_role) == ROLE_COUNT, "every role is run");
 
+/* Who has no home keeps it all below the runtime directory. */
+static int fill_user_paths(struct arguments *arguments)
+{
+	static char runtime[PATH_MAX], state[PATH_MAX], config[PATH_MAX];
+	int error =
+		arguments->runtime_directory ? 0 : user_runtime_directory(runtime, sizeof(runtime));
+
+	if (error) {
+		log_error("main", "%s: %s; --runtime-dir or XDG_RUNTIME_DIR says where to be",
+			*runtime ? runtime : "the runtime directory",
+			error == -EPERM ? "it is somebody else's" : strerror(-error));
+		return error;
+	}
+	if (!arguments->runtime_directory)
+		arguments->runtime_directory = runtime;
+	if (!arguments->state_directory && user_state_directory(state, sizeof(state)) < 0 &&
+		snprintf(state, sizeof(state), "%s/state", arguments->runtime_directory) >=
+			PATH_MAX)
+		return -ENAMETOOLONG;
+	if (!arguments->state_directory)
+		arguments->state_directory = state;
+	if (!arguments->config_directory && user_config_directory(config, sizeof(config)) < 0 &&
+		snprintf(config, sizeof(config), "%s/config", arguments->runtime_directory) >=
+			PATH_MAX)
+		return -ENAMETOOLONG;
+	if (!arguments->config_directory)
+		arguments->config_directory = config;
+	return 0;
+}
+
 /* What was not said follows from what was. */
-static void fill_defaults(struct arguments *arguments)
+static int fill_defaults(struct arguments *arguments)
 {
 	static char state[PATH_MAX];
 
@@ -350,12 +436,15 @@ static void fill_defaults(struct arguments *arguments)
 		snprintf(state, sizeof(state), "%s/state", arguments->runtime_directory);
 		arguments->state_directory = state;
 	}
+	if (arguments->rootless && fill_user_paths(arguments) < 0)
+		return -EINVAL;
 	if (!arguments->state_directory)
 		arguments->state_directory = "/var/lib/vmnet-broker";
 	if (!arguments->runtime_directory)
 		arguments->runtime_directory = "/run/vmnet-broker";
 	if (!arguments->config_directory)
 		arguments->config_directory = "/etc/vmnet-broker";
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -387,6 +476,7 @@ int main(int argc, char **argv)
 	if (arguments.role <= ROLE_CHECK_CONFIG && check_config_directory(&arguments) < 0)
 		return 1;
 	log_set_verbose(arguments.verbose);
-	fill_defaults(&arguments);
+	if (fill_defaults(&arguments) < 0)
+		return 1;
 	return run_role[arguments.role](&arguments) < 0 ? 1 : 0;
 }

@@ -39,8 +39,9 @@ struct nat_watch {
 	bool armed;
 	struct platform_timer *timer;
 	struct nft_events *events;
-	struct nl_sock *routes;
-	sd_event_source *routes_source;
+	/* Of the networks' namespace, and of the host's where that is another. */
+	struct nl_sock *routes[2];
+	sd_event_source *routes_sources[2];
 };
 
 static void arm(struct nat_watch *watch)
@@ -203,8 +204,9 @@ static int take_route(struct nl_msg *message, void *context)
 static int handle_routes(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
 	struct nat_watch *watch = userdata;
+	bool is_host = source == watch->routes_sources[1];
 
-	if (nl_recvmsgs_default(watch->routes) < 0) {
+	if (nl_recvmsgs_default(watch->routes[is_host]) < 0) {
 		watch->routes_changed = true;
 		watch->uses_changed = true;
 		arm(watch);
@@ -212,24 +214,24 @@ static int handle_routes(sd_event_source *source, int fd, uint32_t events, void 
 	return 0;
 }
 
-static int watch_routes(struct nat_watch *watch)
+static int watch_routes(struct nat_watch *watch, bool is_host)
 {
-	int error;
+	struct nl_sock *socket;
+	int error = linux_open_routes(is_host ? NULL : watch->platform, &socket);
 
-	watch->routes = nl_socket_alloc();
-	if (!watch->routes)
-		return -ENOMEM;
-	nl_socket_disable_seq_check(watch->routes);
-	nl_socket_modify_cb(watch->routes, NL_CB_VALID, NL_CB_CUSTOM, take_route, watch);
-	if (nl_connect(watch->routes, NETLINK_ROUTE) < 0 ||
-		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_ROUTE) < 0 ||
-		nl_socket_add_membership(watch->routes, RTNLGRP_IPV6_ROUTE) < 0 ||
-		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_IFADDR) < 0 ||
-		nl_socket_add_membership(watch->routes, RTNLGRP_IPV4_NETCONF) < 0 ||
-		nl_socket_set_nonblocking(watch->routes) < 0)
+	if (error)
+		return error;
+	watch->routes[is_host] = socket;
+	nl_socket_disable_seq_check(socket);
+	nl_socket_modify_cb(socket, NL_CB_VALID, NL_CB_CUSTOM, take_route, watch);
+	if (nl_socket_add_membership(socket, RTNLGRP_IPV4_ROUTE) < 0 ||
+		nl_socket_add_membership(socket, RTNLGRP_IPV6_ROUTE) < 0 ||
+		nl_socket_add_membership(socket, RTNLGRP_IPV4_IFADDR) < 0 ||
+		nl_socket_add_membership(socket, RTNLGRP_IPV4_NETCONF) < 0 ||
+		nl_socket_set_nonblocking(socket) < 0)
 		return -EIO;
-	error = sd_event_add_io(watch->platform->event, &watch->routes_source,
-		nl_socket_get_fd(watch->routes), EPOLLIN, handle_routes, watch);
+	error = sd_event_add_io(watch->platform->event, &watch->routes_sources[is_host],
+		nl_socket_get_fd(socket), EPOLLIN, handle_routes, watch);
 	return error < 0 ? error : 0;
 }
 
@@ -238,9 +240,11 @@ void nat_watch_free(struct nat_watch *watch)
 	if (!watch)
 		return;
 	platform_timer_free(watch->timer);
-	sd_event_source_disable_unref(watch->routes_source);
+	for (size_t i = 0; i < array_length(watch->routes); i++) {
+		sd_event_source_disable_unref(watch->routes_sources[i]);
+		nl_socket_free(watch->routes[i]);
+	}
 	nft_events_free(watch->events);
-	nl_socket_free(watch->routes);
 	free(watch);
 }
 DEFINE_CLEANUP(struct nat_watch, nat_watch_free)
@@ -260,7 +264,9 @@ int nat_watch_new(struct platform *platform, struct nat_watch **ret_watch)
 	if (!error)
 		error = nft_events_new(platform, take_event, watch, &watch->events);
 	if (!error)
-		error = watch_routes(watch);
+		error = watch_routes(watch, false);
+	if (!error && platform->is_rootless)
+		error = watch_routes(watch, true);
 	if (error)
 		return error;
 	*ret_watch = take_ptr(watch);

@@ -315,6 +315,20 @@ static void start_service(struct network *network)
 	dhcp_start(&network->dhcp, &service);
 }
 
+/* Interfaces of the host are root's. */
+static int check_rootless(const struct network *network, struct failure *failure)
+{
+	bool is_bridged = network->settings.mode == NETWORK_MODE_BRIDGED;
+
+	if (!network->registry->is_rootless || (!is_bridged && !*network->settings.uplink))
+		return 0;
+	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+		"network \"%s\": %s takes the system's broker, which runs as root; this one is an "
+		"ordinary user's own: use mode shared%s",
+		network->name, is_bridged ? "mode bridged" : "\"uplink\"",
+		is_bridged ? "" : " without \"uplink\"");
+}
+
 int network_start(struct network *network, uid_t uid, struct failure *failure)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
@@ -325,6 +339,9 @@ int network_start(struct network *network, uid_t uid, struct failure *failure)
 	else if (!adhoc_read_name(network->name, &network->settings))
 		return failure_set(failure, BROKER_ERROR_INTERNAL,
 			"network \"%s\" is not configured", network->name);
+	error = check_rootless(network, failure);
+	if (error)
+		return error;
 	if (network->settings.mode == NETWORK_MODE_BRIDGED)
 		return bridged_start(network, uid, failure);
 	network->overlap_told = false;

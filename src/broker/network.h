@@ -69,6 +69,7 @@ struct registry {
 	struct platform_timer *nat_timer;
 	struct rate_limit interface_lines;
 	struct rate_limit diagnoses; /* each reads all of the host's firewalls */
+	bool is_rootless;            /* its networks are in namespaces of an ordinary user */
 	bool is_stopping; /* the broker ends: what is leased to connections stays for the next */
 };
 

@@ -5,6 +5,7 @@
 #include "broker/linux.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -298,12 +299,43 @@ void platform_interface_name(uint32_t number, char name[IFNAMSIZ])
 	tap_interface_name(number, name);
 }
 
+/* As far as net.core.wmem_max goes, which takes no privilege. */
+static int enlarge_buffers(
+	const int *sockets, size_t count, uint32_t bytes, uint32_t *ret_bytes, char *detail)
+{
+	const int wanted = (int)bytes;
+	int smallest = INT_MAX;
+
+	for (size_t i = 0; i < count; i++) {
+		int domain = 0, size = 0;
+		socklen_t length = sizeof(int);
+
+		if (getsockopt(sockets[i], SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0 ||
+			domain != AF_UNIX) {
+			snprintf(detail, PLATFORM_DETAIL_SIZE, "fd %zu is no AF_UNIX socket", i);
+			return -EINVAL;
+		}
+		(void)setsockopt(sockets[i], SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted));
+		(void)setsockopt(sockets[i], SOL_SOCKET, SO_RCVBUF, &wanted, sizeof(wanted));
+		if (getsockopt(sockets[i], SOL_SOCKET, SO_SNDBUF, &size, &length) < 0)
+			return -errno;
+		if (size < smallest)
+			smallest = size;
+	}
+	*ret_bytes = (uint32_t)smallest / 2;
+	return 0;
+}
+
 int platform_force_buffers(struct platform *platform, const int *sockets, size_t count,
 	uint32_t bytes, uint32_t *ret_bytes, char *detail)
 {
 	struct verb_request request = {.verb = VERB_FORCE_BUFFERS, .force_buffers.bytes = bytes};
 	struct verb_reply reply;
-	int error = linux_call(platform, &request, sockets, count, &reply, NULL, detail);
+	int error;
+
+	if (platform->is_rootless)
+		return enlarge_buffers(sockets, count, bytes, ret_bytes, detail);
+	error = linux_call(platform, &request, sockets, count, &reply, NULL, detail);
 
 	if (error)
 		return error;
@@ -478,6 +510,7 @@ void platform_close(struct platform *platform)
 	firewalld_free(platform->firewalld);
 	resolved_free(platform->resolved);
 	resolvers_watch_free(platform->resolvers);
+	forwarder_watch_free(platform->forwarder);
 	sd_event_source_disable_unref(platform->verbs_source);
 	sd_event_unref(platform->event);
 	free(platform);
@@ -500,8 +533,8 @@ static int ask_instance(struct platform *platform)
 	return error;
 }
 
-int platform_open(
-	sd_event *event, const uint32_t *instance, int verbs, struct platform **ret_platform)
+int platform_open(sd_event *event, const uint32_t *instance, const char *rootless_directory,
+	int verbs, struct platform **ret_platform)
 {
 	cleanup_with(platform_close) struct platform *platform = calloc(1, sizeof(*platform));
 	int error;
@@ -509,6 +542,7 @@ int platform_open(
 	if (!platform)
 		return -ENOMEM;
 	platform->event = sd_event_ref(event);
+	platform->is_rootless = rootless_directory;
 	platform->verbs = verbs;
 	platform_set_events(platform, NULL, NULL);
 	error = watch_verbs(platform);
@@ -526,6 +560,8 @@ int platform_open(
 		error = resolved_new(platform, &platform->resolved);
 	if (!error)
 		error = resolvers_watch_new(platform, &platform->resolvers);
+	if (!error && rootless_directory)
+		error = forwarder_watch_new(platform, rootless_directory, &platform->forwarder);
 	if (!error)
 		error = link_watch_new(platform, &platform->links);
 	if (!error)

@@ -10,10 +10,11 @@
 /*
  * verbs is the socket to priv. It stays open until the process ends: priv takes its end for the
  * front's death. The loop ends with -ENOTCONN when priv is gone. instance is that of our links;
- * NULL: priv is asked for it. Negative errno.
+ * NULL: priv is asked for it. rootless_directory: the networks are in another network namespace
+ * than this process, and that is its runtime directory; else NULL. Negative errno.
  */
-int platform_open(
-	sd_event *event, const uint32_t *instance, int verbs, struct platform **ret_platform);
+int platform_open(sd_event *event, const uint32_t *instance, const char *rootless_directory,
+	int verbs, struct platform **ret_platform);
 void platform_close(struct platform *platform);
 
 /* Whose links it works on. */

@@ -144,6 +144,9 @@ bool platform_find_port_holder(struct platform *platform, uint16_t port, char *t
 {
 	uid_t uid;
 
+	/* The networks' ports are their namespace's, where nobody else is. */
+	if (platform->is_rootless)
+		return false;
 	if (!find_socket(port, &uid))
 		return false;
 	if (!find_process(uid, text, PLATFORM_DETAIL_SIZE))

@@ -328,7 +328,12 @@ int platform_announce_names(
 		.network = *network,
 		.index = (int)if_nametoindex(network->bridge),
 	};
-	int error = text_copy(announcement.domain, sizeof(announcement.domain), domain);
+	int error;
+
+	/* From the host there is no way to the gateway. */
+	if (platform->is_rootless)
+		return 0;
+	error = text_copy(announcement.domain, sizeof(announcement.domain), domain);
 
 	if (!error && announcement.index == 0)
 		error = -ENODEV;

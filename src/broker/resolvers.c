@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "rootless/pasta.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -34,7 +35,7 @@ static bool read_server(const char *line, size_t length, char server[SERVER_SIZE
 }
 
 char *resolvers_make_text(const char *bytes, size_t size,
-	bool (*is_own)(void *context, const char *address), void *context)
+	const char *(*choose)(void *context, const char *address), void *context)
 {
 	char *text = NULL;
 	size_t text_size;
@@ -46,9 +47,11 @@ char *resolvers_make_text(const char *bytes, size_t size,
 		const char *newline = memchr(bytes, '\n', (size_t)(end - bytes));
 		size_t length = (size_t)((newline ? newline : end) - bytes);
 		char server[SERVER_SIZE];
+		const char *chosen =
+			read_server(bytes, length, server) ? choose(context, server) : NULL;
 
-		if (read_server(bytes, length, server) && !is_own(context, server))
-			fprintf(stream, KEYWORD " %s\n", server);
+		if (chosen)
+			fprintf(stream, KEYWORD " %s\n", chosen);
 		bytes += length + (newline != NULL);
 	}
 	return text_take_stream(stream, &text);
@@ -67,14 +70,33 @@ static bool is_gateway(const struct network *network, const char *address)
 	       memcmp(&ipv6, &own6, sizeof(ipv6)) == 0;
 }
 
-static bool is_own(void *context, const char *address)
+/* A gateway of ours would ask itself in circles. */
+static bool is_own(const struct registry *registry, const char *address)
 {
-	const struct registry *registry = context;
-
 	for (const struct network *network = registry->networks; network; network = network->next)
 		if (network->state != NETWORK_ABSENT && is_gateway(network, address))
 			return true;
 	return false;
+}
+
+static bool is_loopback(const char *address)
+{
+	struct in6_addr ipv6;
+	struct in_addr ipv4;
+
+	if (inet_pton(AF_INET, address, &ipv4) == 1)
+		return ntohl(ipv4.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+	return inet_pton(AF_INET6, address, &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
+}
+
+static const char *choose(void *context, const char *address)
+{
+	const struct registry *registry = context;
+
+	if (is_own(registry, address))
+		return NULL;
+	/* Of the host's loopback, which is not the networks': pasta asks it for them. */
+	return registry->is_rootless && is_loopback(address) ? PASTA_RESOLVER : address;
 }
 
 int resolvers_write(struct network *network)
@@ -90,7 +112,7 @@ int resolvers_write(struct network *network)
 	/* None, or none that may be read, is none to ask. */
 	if (platform_read_resolvers(registry->platform, bytes, &size) < 0)
 		size = 0;
-	text = resolvers_make_text(bytes, size, is_own, registry);
+	text = resolvers_make_text(bytes, size, choose, registry);
 	if (!text)
 		return -ENOMEM;
 	if (network->resolvers && strcmp(network->resolvers, text) == 0)

@@ -17,9 +17,9 @@ int resolvers_write(struct network *network);
 void resolvers_write_all(struct registry *registry);
 
 /*
- * The lines of a resolv.conf(5) that name servers, each with its newline, but for those is_own() is
- * true of: a gateway of ours would ask itself in circles. To be freed; NULL when memory is out.
- * Pure.
+ * The lines of a resolv.conf(5) that name servers, each with its newline. choose() says which
+ * server stands for the one at address: mostly that itself; NULL for none. To be freed; NULL when
+ * memory is out. Pure.
  */
 char *resolvers_make_text(const char *bytes, size_t size,
-	bool (*is_own)(void *context, const char *address), void *context);
+	const char *(*choose)(void *context, const char *address), void *context);

@@ -8,12 +8,19 @@
 #include <stdio.h>
 #include <string.h>
 
+static uint32_t default_mtu = SETTINGS_MTU_DEFAULT;
+
+void network_settings_set_default_mtu(uint32_t mtu)
+{
+	default_mtu = mtu;
+}
+
 void network_settings_init(struct network_settings *settings, enum network_mode mode)
 {
 	*settings = (struct network_settings){
 		.mode = mode,
 		.ipv6 = true,
-		.mtu = SETTINGS_MTU_DEFAULT,
+		.mtu = default_mtu,
 		.dhcp = true,
 		.dns = true,
 		.router_advertisement = true,

@@ -42,6 +42,10 @@ struct network_settings {
 	char uplink[IFNAMSIZ];
 };
 
+/* Once, before any configuration is read: another MTU than SETTINGS_MTU_DEFAULT for networks that
+ * say none. */
+void network_settings_set_default_mtu(uint32_t mtu);
+
 /* Mode, and the defaults for everything else. */
 void network_settings_init(struct network_settings *settings, enum network_mode mode);
 

@@ -69,11 +69,11 @@ int setup_open_runtime_directory(const char *path, int *ret_fd, char *error)
 		return fail_directory(error, result, path);
 	if (fstat(fd, &status) < 0)
 		return fail_directory(error, -errno, path);
-	if (status.st_uid != 0 || status.st_mode & (S_IWGRP | S_IWOTH))
+	if (status.st_uid != geteuid() || status.st_mode & (S_IWGRP | S_IWOTH))
 		return setup_fail(error, -EPERM,
-			"runtime directory %s must belong to root and be writable by nobody else; "
+			"runtime directory %s must belong to %s and be writable by nobody else; "
 			"choose one of the broker's own",
-			path);
+			path, geteuid() == 0 ? "root" : "you");
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
@@ -85,7 +85,8 @@ int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd,
 
 	if (result)
 		return result;
-	result = own_directory(fd, 0, 0, 0755);
+	/* An ordinary user's broker is for nobody else. */
+	result = own_directory(fd, geteuid(), getegid(), geteuid() == 0 ? 0755 : 0700);
 	if (!result)
 		result = make_private(fd, "networks", uid, gid);
 	if (!result)

@@ -58,6 +58,14 @@ static int find_user(struct setup *setup, const char *name, char *error)
 	return text_copy(setup->user_name, sizeof(setup->user_name), user->pw_name);
 }
 
+static int take_own_user(struct setup *setup, gid_t *ret_gid)
+{
+	setup->uid = geteuid();
+	setup->gid = getegid();
+	*ret_gid = setup->gid;
+	return 0;
+}
+
 static int find_group(const char *name, gid_t *ret_gid, char *error)
 {
 	const struct group *group = getgrnam(name ? name : "vmnet");
@@ -161,7 +169,7 @@ static int bind_socket(int fd, const struct sockaddr_un *address, gid_t gid)
 
 	setfsgid((gid_t)own_group);
 	umask(mask);
-	if (!result && chown(address->sun_path, 0, gid) < 0)
+	if (!result && chown(address->sun_path, geteuid(), gid) < 0)
 		result = -errno;
 	if (!result && listen(fd, SOMAXCONN) < 0)
 		result = -errno;
@@ -230,9 +238,10 @@ int setup_prepare(struct setup *setup, const struct setup_options *options, char
 	cleanup_fd int state = -1;
 	struct sockaddr_un address = {0};
 	gid_t gid = 0;
-	int result = find_user(setup, options->user_name, error);
+	int result = options->is_rootless ? take_own_user(setup, &gid)
+					  : find_user(setup, options->user_name, error);
 
-	if (!result)
+	if (!result && !options->is_rootless)
 		result = find_group(options->group_name, &gid, error);
 	if (!result)
 		result = make_path(options->runtime_directory, CLIENTS_SOCKET, &address, error);

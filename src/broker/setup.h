@@ -15,6 +15,7 @@ struct setup_options {
 	const char *state_directory;
 	const char *user_name;  /* NULL: vmnet-broker if it exists, else nobody */
 	const char *group_name; /* NULL: vmnet if it exists, else root's */
+	bool is_rootless;       /* all is this user's own, and the two above do not count */
 };
 
 struct setup {
@@ -32,8 +33,8 @@ struct setup {
 void setup_init(struct setup *setup);
 
 /*
- * Makes all of it, as root. On failure returns negative errno, and error (SETUP_ERROR_SIZE bytes)
- * says what to do; setup_done() is due in either case.
+ * Makes all of it, as root, or with is_rootless as anybody. On failure returns negative errno, and
+ * error (SETUP_ERROR_SIZE bytes) says what to do; setup_done() is due in either case.
  */
 int setup_prepare(struct setup *setup, const struct setup_options *options, char *error);
 

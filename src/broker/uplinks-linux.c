@@ -28,7 +28,7 @@ int platform_read_uplink(struct platform *platform, const char *name, uint32_t *
 	header.ifi_index = (int)if_nametoindex(name);
 	if (!header.ifi_index)
 		return -ENODEV;
-	error = linux_get(RTM_GETLINK, &header, sizeof(header), take_mtu, &mtu);
+	error = linux_get(NULL, RTM_GETLINK, &header, sizeof(header), take_mtu, &mtu);
 	if (error || !mtu)
 		return error ? error : -ENODEV;
 	*ret_mtu = mtu;

@@ -77,10 +77,10 @@ int platform_list_uses(struct platform *platform, struct subnet_uses *uses)
 	struct ifaddrmsg address_header = {.ifa_family = AF_INET};
 	struct rtmsg route_header = {.rtm_family = AF_INET};
 	int error = linux_dump(
-		RTM_GETADDR, &address_header, sizeof(address_header), add_address, &list);
+		NULL, RTM_GETADDR, &address_header, sizeof(address_header), add_address, &list);
 
 	if (!error)
 		error = linux_dump(
-			RTM_GETROUTE, &route_header, sizeof(route_header), add_route, &list);
+			NULL, RTM_GETROUTE, &route_header, sizeof(route_header), add_route, &list);
 	return error ? error : list.error;
 }

@@ -1,9 +1,11 @@
 #include "client/handle.h"
 
 #include "base/cleanup.h"
+#include "base/user-paths.h"
 #include "client/status.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -459,7 +461,7 @@ static void try_path(struct search *search, const char *path)
 static void try_all_paths(struct search *search)
 {
 	const char *named = secure_getenv("VMNET_BROKER_SOCKET");
-	const char *runtime_directory = secure_getenv("XDG_RUNTIME_DIR");
+	char runtime_directory[PATH_MAX];
 	cleanup_free char *own = NULL;
 
 	if (named && *named) {
@@ -467,9 +469,9 @@ static void try_all_paths(struct search *search)
 		return;
 	}
 	try_path(search, SYSTEM_SOCKET);
-	if (!runtime_directory || *runtime_directory != '/')
+	if (user_runtime_directory(runtime_directory, sizeof(runtime_directory)) < 0)
 		return;
-	if (asprintf(&own, "%s/vmnet-broker/socket", runtime_directory) < 0)
+	if (asprintf(&own, "%s/socket", runtime_directory) < 0)
 		own = NULL;
 	else
 		try_path(search, own);

@@ -112,8 +112,10 @@ static int detach(void *context)
 
 static int spawn_detached(const char *program, int null, int log, int pid_writer)
 {
+	/* An ordinary user's own. */
+	static char rootless[] = "--rootless", exit_when_idle[] = "--exit-when-idle";
 	char *arguments[] = {
-		(char *)(uintptr_t)program, (char *)(uintptr_t) "--exit-when-idle", NULL};
+		(char *)(uintptr_t)program, exit_when_idle, geteuid() == 0 ? NULL : rootless, NULL};
 	const struct spawn_fd fds[] = {{null, 0}, {null, 1}, {log, 2}};
 	const struct spawn_options options = {
 		.path = program,
@@ -251,11 +253,11 @@ vmnet_broker_t *start_broker(char *error)
 
 	if (broker)
 		return broker;
-	if (status == VMNET_BROKER_NOT_ALLOWED)
+	if (named && *named && status == VMNET_BROKER_NOT_ALLOWED)
 		snprintf(error, START_BROKER_ERROR_SIZE,
 			"vmnet-broker's socket is not for this user (%s); join its group (usermod "
-			"--append "
-			"--groups vmnet USER, then log in again) or run this as root",
+			"--append --groups vmnet USER, then log in again) or unset "
+			"VMNET_BROKER_SOCKET",
 			tried);
 	else if (named && *named)
 		snprintf(error, START_BROKER_ERROR_SIZE,
@@ -263,11 +265,6 @@ vmnet_broker_t *start_broker(char *error)
 			"there or "
 			"unset the variable",
 			tried);
-	else if (geteuid() != 0)
-		snprintf(error, START_BROKER_ERROR_SIZE,
-			"no vmnet-broker answers (%s); start one as root: systemctl start "
-			"vmnet-broker.socket, or %s/vmnet-broker",
-			tried, VMNET_LIBEXEC_DIR);
 	else
 		return start_and_connect(tried, error);
 	return NULL;

@@ -281,7 +281,7 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
 	struct priv *priv = userdata;
 	int error;
 
-	if (spawn_own_program_was_replaced()) {
+	if (!priv->options->is_rootless && spawn_own_program_was_replaced()) {
 		log_info(TAG, "another build is installed: ending, so that it takes over");
 		end(priv, 0);
 		return 0;

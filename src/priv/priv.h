@@ -29,6 +29,9 @@ struct priv_options {
 	 */
 	char *const *front_arguments;
 	int listen_fd;
+	/* It runs in namespaces of an ordinary user, with capabilities there alone, and whoever
+	 * started it does so again with the same build. */
+	bool is_rootless;
 };
 
 /*

@@ -96,3 +96,16 @@ int sockets_open_nft_events(struct verb_outcome *outcome)
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
 	return outcome_add_fd(outcome, take_fd(&fd));
 }
+
+int sockets_open_route(struct verb_outcome *outcome)
+{
+	cleanup_fd int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	struct sockaddr_nl address = {.nl_family = AF_NETLINK};
+	int error;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		error = -errno;
+		return outcome_fail(outcome, error, "asking rtnetlink: %s", strerror(-error));
+	}
+	return outcome_add_fd(outcome, take_fd(&fd));
+}

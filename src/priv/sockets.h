@@ -18,3 +18,7 @@ int sockets_force_buffers(
 
 /* Adds a non-blocking netlink socket to outcome that hears of changed nftables rules. */
 int sockets_open_nft_events(struct verb_outcome *outcome);
+
+/* Adds a blocking, bound NETLINK_ROUTE socket to outcome. Who gets it may ask and listen, in this
+ * network namespace, as anybody there may. */
+int sockets_open_route(struct verb_outcome *outcome);

@@ -254,6 +254,11 @@ static int run_open_nft_events(const struct verb_call *call)
 	return sockets_open_nft_events(call->outcome);
 }
 
+static int run_open_route_socket(const struct verb_call *call)
+{
+	return sockets_open_route(call->outcome);
+}
+
 static int run_settle(const struct verb_call *call)
 {
 	return 0;
@@ -313,6 +318,7 @@ static const struct verb_entry verbs[] = {
 	[VERB_APPLY_FORWARDS] = {"apply-forwards", 1, 1, run_apply_forwards},
 	[VERB_APPLY_GUARD] = {"apply-guard", 0, 0, run_apply_guard},
 	[VERB_GET_INSTANCE] = {"get-instance", 0, 0, run_get_instance},
+	[VERB_OPEN_ROUTE_SOCKET] = {"open-route-socket", 0, 0, run_open_route_socket},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");
 static_assert(VERB_QUEUES_MAX <= FD_PASS_MAX, "a TAP's queues fit into one reply");

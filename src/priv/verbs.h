@@ -86,6 +86,9 @@ enum verb {
 	VERB_APPLY_GUARD,
 	/* Reply: the instance, whose links these are. For a front that priv did not start. */
 	VERB_GET_INSTANCE,
+	/* Reply fd: a bound NETLINK_ROUTE socket to the network namespace of the networks, for a
+	 * front that is in another one. */
+	VERB_OPEN_ROUTE_SOCKET,
 	VERB_COUNT,
 };
 

@@ -158,6 +158,11 @@ int sockets_force_buffers(
 	return module_answer(outcome);
 }
 
+int sockets_open_route(struct verb_outcome *outcome)
+{
+	return module_answer(outcome);
+}
+
 int sockets_open_nft_events(struct verb_outcome *outcome)
 {
 	return module_answer(outcome);

@@ -154,6 +154,11 @@ int sockets_force_buffers(
 	return fake_answer("f", NULL, outcome);
 }
 
+int sockets_open_route(struct verb_outcome *outcome)
+{
+	return fake_answer("R", NULL, outcome);
+}
+
 int sockets_open_nft_events(struct verb_outcome *outcome)
 {
 	return fake_answer("o", NULL, outcome);
@@ -653,6 +658,17 @@ static void nft_events_come_as_one_fd(void **state)
 	assert_string_equal(fake.order, "o");
 }
 
+static void route_socket_comes_as_one_fd(void **state)
+{
+	struct verb_request request = request_of(VERB_OPEN_ROUTE_SOCKET);
+	struct fd_list fds;
+
+	fd_list_init(&fds);
+	fake.fds = 1;
+	assert_int_equal(ask_bytes(&request, sizeof(request), &fds, 1).result, 0);
+	assert_string_equal(fake.order, "R");
+}
+
 static void vhost_is_opened_one_to_eight_times(void **state)
 {
 	struct verb_request request = request_of(VERB_OPEN_VHOST);
@@ -807,6 +823,7 @@ int main(void)
 		cmocka_unit_test_setup(forwards_come_in_one_file_and_are_few, forget_fakes),
 		cmocka_unit_test_setup(the_instance_is_told, forget_fakes),
 		cmocka_unit_test_setup(nft_events_come_as_one_fd, forget_fakes),
+		cmocka_unit_test_setup(route_socket_comes_as_one_fd, forget_fakes),
 		cmocka_unit_test_setup(vhost_is_opened_one_to_eight_times, forget_fakes),
 		cmocka_unit_test_setup(requests_are_answered_over_a_socket, forget_fakes),
 		cmocka_unit_test_setup(overlong_messages_are_answered, forget_fakes),

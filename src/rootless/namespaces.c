@@ -1,0 +1,309 @@
+#include "rootless/namespaces.h"
+
+#include "base/spawn.h"
+#include "base/text.h"
+#include "rootless/pause.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+/* Of nsfs, as proc(5) shows it; a broker whose pause process has gone finds it again by this. */
+#define RECORD_FILE       "namespace"
+#define PAUSE_PATIENCE_MS 5000
+
+void namespaces_init(struct namespaces *namespaces)
+{
+	*namespaces = (struct namespaces){.user = -1, .network = -1, .hold = -1};
+}
+
+void namespaces_done(struct namespaces *namespaces)
+{
+	fd_close(namespaces->user);
+	fd_close(namespaces->network);
+	fd_close(namespaces->hold);
+	namespaces_init(namespaces);
+}
+
+uint64_t namespaces_inode(const struct namespaces *namespaces)
+{
+	struct stat status;
+
+	return fstat(namespaces->network, &status) < 0 ? 0 : status.st_ino;
+}
+
+/* --- entering --- */
+
+int namespaces_enter_user(void *context)
+{
+	const struct namespaces *namespaces = context;
+
+	return setns(namespaces->user, CLONE_NEWUSER) < 0 ? -errno : 0;
+}
+
+int namespaces_enter(void *context)
+{
+	const struct namespaces *namespaces = context;
+	int error = namespaces_enter_user(context);
+
+	if (!error && setns(namespaces->network, CLONE_NEWNET) < 0)
+		error = -errno;
+	return error;
+}
+
+/* --- making --- */
+
+static int write_file(const char *path, const char *text)
+{
+	cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+	size_t length = strlen(text);
+
+	if (fd < 0)
+		return -errno;
+	return write(fd, text, length) == (ssize_t)length ? 0 : -errno;
+}
+
+/* One uid and one gid, which need no help of newuidmap(1): dnsmasq gets along with that. */
+static int map_ids(unsigned int uid, unsigned int gid)
+{
+	char map[32];
+	int error = write_file("/proc/self/setgroups", "deny");
+
+	snprintf(map, sizeof(map), "0 %u 1", uid);
+	if (!error)
+		error = write_file("/proc/self/uid_map", map);
+	snprintf(map, sizeof(map), "0 %u 1", gid);
+	return error ? error : write_file("/proc/self/gid_map", map);
+}
+
+/* Also the first thing that takes a capability: where AppArmor lets a namespace be made and nothing
+ * be done in it, this is what fails. */
+static int start_loopback(void)
+{
+	cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+
+	return fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
+}
+
+/* In the child that becomes the pause process. */
+static int make(void *context)
+{
+	unsigned int uid = geteuid(), gid = getegid();
+	int error;
+
+	if (setsid() < 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
+		return -errno;
+	error = map_ids(uid, gid);
+	return error ? error : start_loopback();
+}
+
+static int enter_session(void *context)
+{
+	return setsid() < 0 ? -errno : namespaces_enter(context);
+}
+
+/* --- the pause process --- */
+
+static int make_address(const char *runtime_directory, struct sockaddr_un *ret_address)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int length = snprintf(
+		address.sun_path, sizeof(address.sun_path), "%s/" PAUSE_SOCKET, runtime_directory);
+
+	if ((size_t)length >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	*ret_address = address;
+	return 0;
+}
+
+/* Bound only: who calls listen(2) is who SO_PEERCRED tells of. */
+static int bind_pause(const char *runtime_directory, int *ret_fd)
+{
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address;
+	int error = make_address(runtime_directory, &address);
+
+	if (error)
+		return error;
+	unlink(address.sun_path);
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int open_of_process(pid_t pid, const char *name, int *ret_fd)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+/* The process is known to live: its connection, or its being our child, says so. */
+static int take_of_process(pid_t pid, struct namespaces *namespaces)
+{
+	int error = open_of_process(pid, "user", &namespaces->user);
+
+	if (!error)
+		error = open_of_process(pid, "net", &namespaces->network);
+	if (!error)
+		namespaces->pause_pid = pid;
+	return error;
+}
+
+static int spawn_pause(const char *runtime_directory, int listener, int first,
+	int (*prepare)(void *context), struct namespaces *namespaces, pid_t *ret_pid)
+{
+	char runtime[PATH_MAX + 16];
+	char program[] = "vmnet-broker", role[] = "--role=pause";
+	char *arguments[] = {program, role, runtime, NULL};
+	const struct spawn_fd fds[] = {{listener, PAUSE_LISTEN_FD}, {first, PAUSE_FIRST_FD}};
+
+	snprintf(runtime, sizeof(runtime), "--runtime-dir=%s", runtime_directory);
+	return spawn(
+		&(struct spawn_options){
+			.path = "/proc/self/exe",
+			.arguments = arguments,
+			.fds = fds,
+			.fds_count = array_length(fds),
+			.prepare = prepare,
+			.context = namespaces,
+		},
+		ret_pid, NULL);
+}
+
+/* Until then it has capabilities, and pasta, which has fewer, may not open its namespaces. */
+static int wait_for_pause(int connection)
+{
+	struct pollfd waiter = {.fd = connection, .events = POLLIN};
+	char byte;
+
+	if (poll(&waiter, 1, PAUSE_PATIENCE_MS) != 1 || read(connection, &byte, 1) != 1)
+		return -ETIMEDOUT;
+	return 0;
+}
+
+/* With namespaces that were found it holds these, else new ones. */
+static int start_pause(const char *runtime_directory, struct namespaces *namespaces)
+{
+	bool is_found = namespaces->network >= 0;
+	cleanup_fd int listener = -1;
+	cleanup_fd int ours = -1;
+	cleanup_fd int theirs = -1;
+	int ends[2];
+	pid_t pid;
+	int error = bind_pause(runtime_directory, &listener);
+
+	if (error)
+		return error;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+		return -errno;
+	ours = ends[0];
+	theirs = ends[1];
+	error = spawn_pause(runtime_directory, listener, theirs, is_found ? enter_session : make,
+		namespaces, &pid);
+	if (!error && !is_found)
+		error = take_of_process(pid, namespaces);
+	fd_close(take_fd(&theirs));
+	if (!error)
+		error = wait_for_pause(ours);
+	if (error)
+		return error;
+	namespaces->pause_pid = pid;
+	namespaces->hold = take_fd(&ours);
+	return 0;
+}
+
+int namespaces_revive(const char *runtime_directory, struct namespaces *namespaces)
+{
+	pid_t pid = namespaces->pause_pid;
+
+	/* It is our child, unless an earlier broker started it. */
+	if (pid > 0 && waitpid(pid, NULL, WNOHANG) == 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	namespaces->pause_pid = 0;
+	fd_close(take_fd(&namespaces->hold));
+	return start_pause(runtime_directory, namespaces);
+}
+
+int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_namespaces)
+{
+	cleanup_namespaces struct namespaces namespaces;
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address;
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+	int error = make_address(runtime_directory, &address);
+
+	namespaces_init(&namespaces);
+	if (error)
+		return error;
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return errno == ECONNREFUSED ? -ENOENT : -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return -errno;
+	if (peer.uid != geteuid())
+		return -EPERM;
+	error = take_of_process(peer.pid, &namespaces);
+	if (error)
+		return error;
+	namespaces.hold = take_fd(&fd);
+	*ret_namespaces = namespaces;
+	namespaces_init(&namespaces);
+	return 0;
+}
+
+/* --- all of it --- */
+
+static int write_record(const char *runtime_directory, const struct namespaces *namespaces)
+{
+	char path[PATH_MAX];
+	cleanup_file FILE *file = NULL;
+
+	snprintf(path, sizeof(path), "%s/" RECORD_FILE, runtime_directory);
+	file = fopen(path, "we");
+	if (!file || fprintf(file, "%llu\n", (unsigned long long)namespaces_inode(namespaces)) < 0)
+		return -errno;
+	return 0;
+}
+
+int namespaces_open(const char *runtime_directory, struct namespaces *ret_namespaces)
+{
+	cleanup_namespaces struct namespaces namespaces;
+	int error;
+	bool is_new = false;
+
+	namespaces_init(&namespaces);
+	error = namespaces_open_pause(runtime_directory, &namespaces);
+	if (error == -ENOENT) {
+		is_new = namespaces_search(runtime_directory, &namespaces) < 0;
+		error = start_pause(runtime_directory, &namespaces);
+	}
+	if (!error)
+		error = write_record(runtime_directory, &namespaces);
+	if (error)
+		return error;
+	*ret_namespaces = namespaces;
+	namespaces_init(&namespaces);
+	return is_new;
+}

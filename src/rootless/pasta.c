@@ -1,0 +1,89 @@
+#include "rootless/pasta.h"
+
+#include "base/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+
+#define ARGUMENTS_MAX 24
+
+const char *pasta_find_program(void)
+{
+	static const char *const paths[] = {
+		"/usr/bin/pasta",
+		"/usr/local/bin/pasta",
+	};
+
+	for (size_t i = 0; i < array_length(paths); i++)
+		if (access(paths[i], X_OK) == 0)
+			return paths[i];
+	return NULL;
+}
+
+struct start {
+	struct namespaces namespaces;
+	pid_t parent;
+};
+
+static int prepare(void *context)
+{
+	struct start *start = context;
+	int error;
+
+	/* Signals of our terminal are for us. */
+	if (setsid() < 0)
+		return -errno;
+	error = namespaces_enter_user(&start->namespaces);
+	if (error)
+		return error;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return -errno;
+	return getppid() == start->parent ? 0 : -ECHILD;
+}
+
+int pasta_start(const struct pasta_options *options, int log, pid_t *ret_pid, int *ret_pidfd)
+{
+	struct start start = {.namespaces = *options->namespaces, .parent = getpid()};
+	cleanup_fd int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	const char *path = pasta_find_program();
+	char network[64];
+	const char *arguments[ARGUMENTS_MAX] = {
+		path,
+		"--foreground",
+		"--config-net",
+		"--ns-ifname=" PASTA_INTERFACE,
+		"--dns-forward=" PASTA_RESOLVER,
+		/* Ports of the host are led to VMs by us, and those of the namespace nowhere. */
+		"--tcp-ports=none",
+		"--udp-ports=none",
+		"--tcp-ns=none",
+		"--udp-ns=none",
+		"--netns-only",
+		network,
+	};
+	size_t count = 0;
+
+	if (!path)
+		return -ENOENT;
+	if (null < 0)
+		return -errno;
+	snprintf(network, sizeof(network), "--netns=/proc/%d/ns/net",
+		(int)options->namespaces->pause_pid);
+	while (arguments[count])
+		count++;
+	if (!options->maps_loopback)
+		arguments[count++] = "--no-map-gw";
+	return spawn(
+		&(struct spawn_options){
+			.path = path,
+			.arguments = (char *const *)(uintptr_t)arguments,
+			.fds = (struct spawn_fd[]){{null, 0}, {log, 1}, {log, 2}},
+			.fds_count = 3,
+			.prepare = prepare,
+			.context = &start,
+		},
+		ret_pid, ret_pidfd);
+}
