@@ -157,13 +157,32 @@ vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(
 	vmnet_broker_t *broker, const int *sockets, size_t sockets_count, uint32_t *bytes);
 
 /*
- * Calls any method of org.vmnet.Broker, such as "ListNetworks", that passes no fds;
+ * Calls any method of org.vmnet.Broker, such as "ListNetworks", that takes no fds;
  * docs/protocol.md says which there are. parameters is a JSON object as text, NULL: none. *reply
  * (may be NULL) is what the method answers, a JSON object as text, to be freed with free().
  * parameters that are no JSON object are a VMNET_BROKER_INVALID_REQUEST.
  */
 vmnet_broker_status_t vmnet_broker_call(
 	vmnet_broker_t *broker, const char *method, const char *parameters, char **reply);
+
+/*
+ * The same for a method that answers with fds, too. The first *fds_count of them, which is how many
+ * fds has room for, are the caller's from then on, close-on-exec; *fds_count becomes how many there
+ * are. Others are closed.
+ */
+vmnet_broker_status_t vmnet_broker_call_with_fds(vmnet_broker_t *broker, const char *method,
+	const char *parameters, char **reply, int *fds, size_t *fds_count);
+
+/*
+ * Calls a method that has many answers, such as "Monitor" (varlink's "more").
+ * vmnet_broker_next_reply() waits for one of them, as long as it takes; *more (may be NULL) says
+ * whether another one follows. Until there is none, or a failure, no other call may be made on the
+ * handle: close it to end the answers early. A VMNET_BROKER_CONNECTION_FAILURE means that the
+ * broker is gone; the method can be called again, and vmnet_broker_dispatch() says when.
+ */
+vmnet_broker_status_t vmnet_broker_call_for_more(
+	vmnet_broker_t *broker, const char *method, const char *parameters);
+vmnet_broker_status_t vmnet_broker_next_reply(vmnet_broker_t *broker, char **reply, bool *more);
 
 /*
  * For programs with an event loop that hold networks for long. The fd (the handle's, the same for

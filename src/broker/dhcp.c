@@ -209,6 +209,7 @@ static void end_while_serving(struct dhcp *dhcp)
 	give_tag(dhcp, tag);
 	log_warn(tag, "dnsmasq ended%s%s; it is started again", *dhcp->last_warning ? ": " : "",
 		dhcp->last_warning);
+	dhcp->owner->warned(dhcp->context, "dnsmasq ended; it is started again");
 	if (dhcp->deaths++ == 0)
 		try_start(dhcp);
 	else
@@ -371,6 +372,7 @@ static void log_line(struct dhcp *dhcp, const char *text)
 	if (suppressed > 0)
 		log_warn(tag, "dnsmasq: %u warnings were left out", suppressed);
 	log_warn(tag, "dnsmasq: %s", text);
+	dhcp->owner->warned(dhcp->context, text);
 }
 
 /* What its log says last of one reading: "read DIRECTORY/NETWORK.hosts", or "read
@@ -389,12 +391,24 @@ static bool tells_of_reading(const struct dhcp *dhcp, const char *text)
 /* "DHCPACK(LINK) ADDRESS MAC NAME"; without a name there is nothing behind the MAC. */
 static void take_lease(struct dhcp *dhcp, const char *text)
 {
-	char mac_text[MAC_TEXT_SIZE], name[HOSTNAME_SIZE];
+	char verb[16], address_text[16], mac_text[MAC_TEXT_SIZE], name[HOSTNAME_SIZE] = "";
+	struct in_addr address;
 	struct mac mac;
 
-	if (sscanf(text, "DHCPACK(%*15[^)]) %*15s %17s %63s", mac_text, name) == 2 &&
-		text_to_mac(mac_text, &mac) == 0 && hostname_is_valid(name))
+	if (sscanf(text, "%15[A-Z](%*15[^)]) %15s %17s %63s", verb, address_text, mac_text, name) <
+			3 ||
+		text_to_mac(mac_text, &mac) < 0 || text_to_ipv4(address_text, &address) < 0)
+		return;
+	if (strcmp(verb, "DHCPRELEASE") == 0)
+		dhcp->owner->released(dhcp->context, mac, address);
+	if (strcmp(verb, "DHCPACK") != 0)
+		return;
+	/* What is behind the MAC may be another thing, or a name cut. */
+	if (!hostname_is_valid(name))
+		*name = '\0';
+	if (*name)
 		dhcp->owner->named(dhcp->context, mac, name);
+	dhcp->owner->leased(dhcp->context, mac, address, name);
 }
 
 void dhcp_take_line(struct dhcp *dhcp, const char *line)

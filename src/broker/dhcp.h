@@ -34,6 +34,13 @@ struct dhcp_owner {
 	/* It has leased an address to a VM under this name, a valid one; again with each renewal.
 	 */
 	void (*named)(void *context, struct mac mac, const char *name);
+	/* It has leased an address, or renewed that; name: as it knows the VM, empty: not at all.
+	 */
+	void (*leased)(void *context, struct mac mac, struct in_addr address, const char *name);
+	/* A VM gave its address back. */
+	void (*released)(void *context, struct mac mac, struct in_addr address);
+	/* It said something that tells of trouble, or has ended: one line for people. */
+	void (*warned)(void *context, const char *text);
 };
 
 /* Zero it, then dhcp_init(). The fields are dhcp.c's. */

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "broker/events.h"
 #include "broker/forward-check.h"
 
 #include <errno.h>
@@ -44,6 +45,7 @@ static int insert(struct forwards *forwards, const struct forward_record *record
 	forward->next = *link;
 	*link = forward;
 	forwards->count++;
+	events_tell_forward(forwards->registry, forward, "added");
 	*ret_forward = forward;
 	return 0;
 }
@@ -64,6 +66,7 @@ static void end_forward(struct forwards *forwards, struct forward *forward)
 		log_warn("main", "the record of forward %u could not be removed: %s",
 			forward->record.id, strerror(-error));
 	log_debug("main", "forward %u ended", forward->record.id);
+	events_tell_forward(forwards->registry, forward, "removed");
 	free(forward);
 }
 
@@ -78,8 +81,13 @@ static struct platform_forward *list_active(struct forwards *forwards, size_t *r
 	if (!rules)
 		return NULL;
 	for (struct forward *forward = forwards->list; forward; forward = forward->next) {
+		bool was_active = forward->is_active;
+
 		forward->is_active = forward_find_address(
 			forwards->registry, &forward->record, &forward->address);
+		if (forward->is_active != was_active)
+			events_tell_forward(forwards->registry, forward,
+				forward->is_active ? "active" : "waiting");
 		if (!forward->is_active)
 			continue;
 		rules[count++] = (struct platform_forward){

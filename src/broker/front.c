@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/sandbox.h"
 #include "broker/config-watch.h"
+#include "broker/events.h"
 #include "broker/forward.h"
 #include "broker/name-service.h"
 #include "broker/network-config.h"
@@ -223,6 +224,7 @@ static void take_config(void *context, struct config *config)
 
 	config_free(registry_set_config(&front->registry, config));
 	front->config = config;
+	events_tell_configuration(&front->registry);
 	tell_manager(front, "READY=1");
 }
 

@@ -4,7 +4,9 @@
 #include "base/log.h"
 #include "broker/bridged.h"
 #include "broker/configured-reservations.h"
+#include "broker/events.h"
 #include "broker/forward.h"
+#include "broker/interface-lease.h"
 #include "broker/mac.h"
 #include "broker/policy.h"
 #include "broker/quotas.h"
@@ -27,7 +29,7 @@ struct interface *interface_find(const struct registry *registry, uint32_t numbe
 	return NULL;
 }
 
-static struct interface *find_mac(const struct network *network, struct mac mac)
+struct interface *interface_find_mac(const struct network *network, struct mac mac)
 {
 	for (struct interface *found = network->interfaces; found; found = found->next)
 		if (memcmp(&found->record.mac, &mac, sizeof(mac)) == 0)
@@ -37,7 +39,7 @@ static struct interface *find_mac(const struct network *network, struct mac mac)
 
 static bool mac_is_kept(void *context, struct mac mac)
 {
-	return find_mac(context, mac) || configured_reservation_has_address(context, mac);
+	return interface_find_mac(context, mac) || configured_reservation_has_address(context, mac);
 }
 
 static void choose_id(const struct network *network, const struct create_interface_call *call,
@@ -61,7 +63,7 @@ static void choose_id(const struct network *network, const struct create_interfa
 
 static int check_conflict(const struct network *network, struct mac mac, struct failure *failure)
 {
-	const struct interface *holder = find_mac(network, mac);
+	const struct interface *holder = interface_find_mac(network, mac);
 	char mac_text[MAC_TEXT_SIZE];
 	char uuid_text[UUID_TEXT_SIZE];
 	char name[IFNAMSIZ];
@@ -321,6 +323,7 @@ int interface_create(struct network *network, const struct create_interface_call
 	*ret_interface = interface;
 	link_interface(network, take_ptr(interface));
 	report_creation(*ret_interface);
+	events_tell_interface(*ret_interface, "created", NULL);
 	update_hosts(network);
 	forwards_update(network->registry->forwards, NULL);
 	return 0;
@@ -372,14 +375,33 @@ void interface_adopt(struct network *network, const struct platform_interface *l
 		interface_revoke(network->registry, number, reason);
 }
 
-void interface_revoke(struct registry *registry, uint32_t number, const char *reason)
+void interface_report_tampering(struct registry *registry, uint32_t number, const char *tampering)
 {
 	const struct interface *interface = interface_find(registry, number);
+
+	if (!interface)
+		return;
+	events_tell(registry, &(struct event){
+				      .kind = BROKER_EVENT_WARNING,
+				      .what = "tampering",
+				      .network = interface->network->name,
+				      .interface = interface,
+				      .has_owner = true,
+				      .owner = interface->record.uid,
+				      .text = tampering,
+			      });
+}
+
+void interface_revoke(struct registry *registry, uint32_t number, const char *reason)
+{
+	struct interface *interface = interface_find(registry, number);
 	char detail[PLATFORM_DETAIL_SIZE] = "";
 	char name[IFNAMSIZ];
 	int error = platform_revoke(registry->platform, number, detail);
 
 	platform_interface_name(number, name);
+	if (!error && interface)
+		snprintf(interface->end_reason, sizeof(interface->end_reason), "%s", reason);
 	if (error && error != -ENOENT)
 		log_error(interface ? interface->network->tag : "main",
 			"interface %s could not be deleted (%s): %s", name, reason,
@@ -420,6 +442,9 @@ void interface_release(struct registry *registry, uint32_t number)
 	platform_interface_name(number, name);
 	if (may_log(registry))
 		log_info(network->tag, "released interface %s of user %d", name, (int)gone.uid);
+	events_tell_interface(interface, "gone",
+		*interface->end_reason ? interface->end_reason : "its holder closed it");
+	interface_lease_done(interface);
 	free(interface);
 	platform_unwatch_process(registry->platform, number);
 	error = records_remove_interface(registry->records, number);
@@ -438,6 +463,7 @@ void interface_forget_all(struct network *network)
 		struct interface *interface = network->interfaces;
 
 		network->interfaces = interface->next;
+		interface_lease_done(interface);
 		free(interface);
 	}
 }

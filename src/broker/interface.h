@@ -13,6 +13,10 @@ struct interface {
 	bool isolated, locked; /* as its port is kept; the kernel remembers it */
 	bool is_leased;        /* there is no fd whose close would end it */
 	struct interface_record record;
+	char end_reason[96]; /* why it goes; empty: its holder closed it */
+	/* interface-lease.c's: what DHCP gave it (zero: nothing that is known), and until when. */
+	struct in_addr lease_address;
+	struct platform_timer *lease_timer;
 };
 
 /* Who asks for an interface. */
@@ -43,6 +47,12 @@ void interface_adopt(struct network *network, const struct platform_interface *l
 
 /* NULL when there is none. */
 struct interface *interface_find(const struct registry *registry, uint32_t number);
+
+/* The network's interface whose VM has that MAC; NULL when there is none. */
+struct interface *interface_find_mac(const struct network *network, struct mac mac);
+
+/* Its holder did what only an attacker does: tells so. Unknown ones are let pass. */
+void interface_report_tampering(struct registry *registry, uint32_t number, const char *tampering);
 
 /* Takes one away from its holder; it is released when it has gone. Unknown ones too. */
 void interface_revoke(struct registry *registry, uint32_t number, const char *reason);

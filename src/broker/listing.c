@@ -15,7 +15,8 @@
 /* Of at most 900 bytes each, half of that a description full of quotes. */
 #define NETWORKS_PAGE_LENGTH 64
 
-static void describe(const struct interface *interface, struct broker_interface *ret_described)
+void listing_describe_interface(
+	const struct interface *interface, struct broker_interface *ret_described)
 {
 	const struct interface_record *record = &interface->record;
 	struct broker_interface described = {
@@ -79,7 +80,7 @@ static json_t *encode_page(const struct interface *const *interfaces, size_t cou
 	for (size_t i = 0; i < count && i < PAGE_LENGTH; i++) {
 		struct broker_interface described;
 
-		describe(interfaces[i], &described);
+		listing_describe_interface(interfaces[i], &described);
 		if (json_array_append_new(list, broker_interface_encode(&described)) < 0)
 			return NULL;
 	}

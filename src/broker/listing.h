@@ -2,9 +2,13 @@
 #pragma once
 
 #include "broker/credentials.h"
-#include "broker/network.h"
+#include "broker/interface.h"
 
 #include <jansson.h>
+
+/* What peers are told of it. */
+void listing_describe_interface(
+	const struct interface *interface, struct broker_interface *ret_described);
 
 /*
  * ListInterfaces' answer: of the interfaces that uid may know of (its own; root: all) the first

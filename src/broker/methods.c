@@ -9,6 +9,7 @@
 #include "broker/forward-methods.h"
 #include "broker/interface.h"
 #include "broker/listing.h"
+#include "broker/monitor.h"
 #include "broker/network-adhoc.h"
 #include "broker/policy.h"
 #include "broker/quotas.h"
@@ -37,6 +38,7 @@ struct session {
 	/* Interfaces that end with this connection, by number; owned. */
 	uint32_t *leased;
 	size_t leased_count;
+	struct monitor *monitor; /* the call that never ends; NULL: none */
 };
 
 static void reply_created(void *context)
@@ -73,6 +75,8 @@ void session_free(struct session *session)
 {
 	if (!session)
 		return;
+	/* First, for what follows is told to those who stay. */
+	monitor_free(session->monitor);
 	for (size_t i = 0; i < session->leased_count; i++)
 		bridged_end_lease(session->registry, session->leased[i]);
 	free(session->leased);
@@ -445,6 +449,37 @@ static void handle_diagnose(
 	}
 }
 
+/* A network that there is, and that the peer may use, is nobody's secret from it. */
+static int check_monitor(
+	struct session *session, const struct monitor_call *monitor, struct failure *failure)
+{
+	const struct credentials *user = &session->peer->credentials;
+	const struct network *network;
+
+	if (!*monitor->network)
+		return 0;
+	network = registry_find(session->registry, monitor->network);
+	return network ? access_check(network, user, failure)
+		       : registry_fail_unknown(session->registry, monitor->network, user, failure);
+}
+
+static void handle_monitor(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	struct monitor_call monitor;
+	char reason[BROKER_REASON_SIZE];
+	struct failure failure;
+
+	if (!call->more)
+		peer_reply_error(session->peer, VARLINK_SERVICE ".ExpectedMore", NULL);
+	else if (monitor_decode(call->parameters, &monitor, reason) < 0)
+		fail_invalid(session, reason);
+	else if (check_monitor(session, &monitor, &failure) < 0)
+		peer_fail(session->peer, &failure);
+	else if (monitor_new(session->peer, session->registry, &monitor, &session->monitor) < 0)
+		peer_close(session->peer);
+}
+
 static void handle_get_info(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
@@ -487,6 +522,7 @@ static const struct method {
 	{BROKER_INTERFACE ".ListForwards", handle_list_forwards},
 	{BROKER_INTERFACE ".ListInterfaces", handle_list_interfaces},
 	{BROKER_INTERFACE ".ListNetworks", handle_list},
+	{BROKER_INTERFACE ".Monitor", handle_monitor},
 	{BROKER_INTERFACE ".RemoveForward", handle_remove_forward},
 	{VARLINK_SERVICE ".GetInfo", handle_get_info},
 	{VARLINK_SERVICE ".GetInterfaceDescription", handle_get_description},

@@ -5,8 +5,10 @@
 #include "broker/access.h"
 #include "broker/bridged.h"
 #include "broker/configured-reservations.h"
+#include "broker/events.h"
 #include "broker/forward.h"
 #include "broker/host-names.h"
+#include "broker/interface-lease.h"
 #include "broker/interface.h"
 #include "broker/network-adhoc.h"
 #include "broker/network-config.h"
@@ -29,7 +31,7 @@ static bool has_users(const struct network *network)
 	return network->holds || network->interfaces || network_is_pinned(network);
 }
 
-void network_enter(struct network *network, enum network_state state)
+const char *network_state_to_text(enum network_state state)
 {
 	static const char *const names[] = {
 		[NETWORK_ABSENT] = "absent",
@@ -39,9 +41,15 @@ void network_enter(struct network *network, enum network_state state)
 	};
 	static_assert(array_length(names) == NETWORK_STATE_COUNT, "one name a state");
 
+	return names[state];
+}
+
+void network_enter(struct network *network, enum network_state state)
+{
 	if (network->state == state)
 		return;
-	log_debug(network->tag, "%s -> %s", names[network->state], names[state]);
+	log_debug(network->tag, "%s -> %s", network_state_to_text(network->state),
+		network_state_to_text(state));
 	network->state = state;
 	if (state == NETWORK_LINGERING)
 		platform_timer_start(network->idle_timer, network->registry->idle_timeout_ms);
@@ -51,6 +59,7 @@ void network_enter(struct network *network, enum network_state state)
 		registry_forget_soon(network->registry);
 	if (state == NETWORK_ABSENT && network_is_pinned(network))
 		registry_start_pinned_later(network->registry);
+	events_tell_network(network);
 }
 
 static void tell_change(struct registry *registry)
@@ -146,6 +155,7 @@ static void fail_nat(struct network *network, const char *reason)
 	failure_set(&failure, BROKER_ERROR_CREATE_FAILURE,
 		"network \"%s\": NAT rules could not be applied: %s", network->name, reason);
 	network->last_failure = failure;
+	events_tell_warning(network, "nat", failure.reason);
 	stop_network(network);
 	fail_waiting(network, &failure);
 }
@@ -179,6 +189,7 @@ static void handle_failed(void *context, const char *reason)
 
 	network_explain_failure(network, reason, &failure);
 	network->last_failure = failure;
+	events_tell_warning(network, "dhcp", failure.reason);
 	if (network->state == NETWORK_STARTING)
 		stop_network(network);
 	fail_waiting(network, &failure);
@@ -190,10 +201,28 @@ static void handle_named(void *context, struct mac mac, const char *name)
 	vm_names_take_told(context, mac, name);
 }
 
+static void handle_leased(void *context, struct mac mac, struct in_addr address, const char *name)
+{
+	interface_lease_take(context, mac, address, name);
+}
+
+static void handle_released(void *context, struct mac mac, struct in_addr address)
+{
+	interface_lease_release(context, mac, address);
+}
+
+static void handle_warned(void *context, const char *text)
+{
+	events_tell_warning(context, "dhcp", text);
+}
+
 static const struct dhcp_owner dhcp_owner = {
 	.serving = handle_serving,
 	.failed = handle_failed,
 	.named = handle_named,
+	.leased = handle_leased,
+	.released = handle_released,
+	.warned = handle_warned,
 };
 
 void network_free(struct network *network)
@@ -316,6 +345,7 @@ static void handle_forwards_stale(void *context, const char *reason)
 
 static void handle_interface_tampered(void *context, uint32_t number, const char *tampering)
 {
+	interface_report_tampering(context, number, tampering);
 	interface_revoke(context, number, tampering);
 }
 
@@ -357,6 +387,7 @@ static void handle_network_gone(void *context, const char *name)
 	if (!network || network->state == NETWORK_ABSENT)
 		return;
 	log_warn(network->tag, "bridge %s was removed by somebody else", network->link.bridge);
+	events_tell_warning(network, "bridge", "its bridge was removed by somebody else");
 	dhcp_stop(&network->dhcp);
 	network_start_undo(network);
 	network_enter(network, NETWORK_ABSENT);

@@ -20,6 +20,7 @@
 struct network;
 struct interface;
 struct forwards;
+struct event_listener;
 
 enum network_state {
 	/* No bridge. Leaves by network_acquire() and by adoption. */
@@ -68,8 +69,9 @@ struct registry {
 	bool nat_is_due;                     /* network-nat.c's */
 	struct platform_timer *nat_timer;
 	struct rate_limit interface_lines;
-	struct rate_limit diagnoses; /* each reads all of the host's firewalls */
-	bool is_rootless;            /* its networks are in namespaces of an ordinary user */
+	struct event_listener *listeners; /* events.c's */
+	struct rate_limit diagnoses;      /* each reads all of the host's firewalls */
+	bool is_rootless;                 /* its networks are in namespaces of an ordinary user */
 	bool is_stopping; /* the broker ends: what is leased to connections stays for the next */
 };
 
@@ -121,6 +123,9 @@ bool registry_is_empty(const struct registry *registry);
  */
 int registry_add(struct registry *registry, const char *name, const struct config_network *config,
 	struct network **ret_network);
+
+/* "absent", "starting", "running", "lingering". Static storage. */
+const char *network_state_to_text(enum network_state state);
 
 /* Frees an entry that is in no list any more. */
 void network_free(struct network *network);

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/linger.h"
 #include "base/log.h"
+#include "broker/events.h"
 #include "broker/methods.h"
 #include "broker/server.h"
 
@@ -84,6 +85,13 @@ static void start_timer(sd_event_source *timer, uint64_t delay_ms)
 	sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
 }
 
+/* Whom a stream is for may be stopped, or look at a page of it for long. */
+static void expect_progress(struct peer *peer)
+{
+	if (!peer->streaming)
+		start_timer(peer->reply_timer, PEER_REPLY_TIMEOUT_MS);
+}
+
 /* Sends what the socket takes now. */
 static void flush_output(struct peer *peer)
 {
@@ -99,7 +107,7 @@ static void flush_output(struct peer *peer)
 			peer_close(peer);
 			return;
 		}
-		start_timer(peer->reply_timer, PEER_REPLY_TIMEOUT_MS);
+		expect_progress(peer);
 		close_fds(output->fds, output->fds_count);
 		peer->output_fds -= output->fds_count;
 		output->fds_count = 0;
@@ -160,7 +168,7 @@ static void queue_output(
 	peer->output_bytes += size;
 	peer->output_fds += fds_count;
 	if (peer->output_bytes <= PEER_OUTPUT_MAX && peer->output_fds <= PEER_OUTPUT_FDS_MAX) {
-		start_timer(peer->reply_timer, PEER_REPLY_TIMEOUT_MS);
+		expect_progress(peer);
 		return;
 	}
 	if (server_may_log(peer->server))
@@ -169,16 +177,12 @@ static void queue_output(
 }
 
 /* message is stolen; NULL ends the connection. */
-static void send_message(struct peer *peer, json_t *stolen, const int *fds, size_t fds_count)
+static void send_part(struct peer *peer, json_t *stolen, const int *fds, size_t fds_count)
 {
 	cleanup_json json_t *message = stolen;
 	char *bytes;
 	size_t size;
 
-	if (peer->waiting) {
-		peer->waiting = false;
-		sd_event_source_set_enabled(peer->resume, SD_EVENT_ONESHOT);
-	}
 	if (peer->dead || peer->oneway) {
 		close_fds(fds, fds_count);
 		return;
@@ -192,6 +196,39 @@ static void send_message(struct peer *peer, json_t *stolen, const int *fds, size
 	if (!peer->dead)
 		flush_output(peer);
 	update_interest(peer, false);
+}
+
+/* The last, or only, answer of a call. */
+static void send_message(struct peer *peer, json_t *stolen, const int *fds, size_t fds_count)
+{
+	if (peer->waiting) {
+		peer->waiting = false;
+		sd_event_source_set_enabled(peer->resume, SD_EVENT_ONESHOT);
+	}
+	send_part(peer, stolen, fds, fds_count);
+}
+
+void peer_start_stream(struct peer *peer, void (*drained)(void *context), void *context)
+{
+	peer->waiting = true;
+	peer->streaming = true;
+	peer->drained = drained;
+	peer->drained_context = context;
+	sd_event_source_set_enabled(peer->reply_timer, SD_EVENT_OFF);
+}
+
+void peer_stream(struct peer *peer, json_t *parameters)
+{
+	cleanup_json json_t *message = varlink_make_reply(parameters);
+
+	if (message && json_object_set_new(message, "continues", json_true()) < 0)
+		json_decref(take_ptr(message));
+	send_part(peer, take_ptr(message), NULL, 0);
+}
+
+size_t peer_backlog(const struct peer *peer)
+{
+	return peer->output_bytes;
 }
 
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t fds_count)
@@ -208,6 +245,7 @@ void peer_fail(struct peer *peer, const struct failure *failure)
 {
 	if (server_may_log(peer->server))
 		log_info(peer->tag, "was refused: %s", failure->reason);
+	events_tell_refusal(server_registry(peer->server), peer->uid, failure);
 	send_message(peer, broker_error_encode(failure->error, failure->reason), NULL, 0);
 }
 
@@ -308,6 +346,8 @@ static int handle_io(sd_event_source *source, int fd, uint32_t events, void *use
 	}
 	if (events & EPOLLOUT) {
 		flush_output(peer);
+		if (peer->streaming && !peer->dead && !peer->output_first)
+			peer->drained(peer->drained_context);
 		update_interest(peer, false);
 	}
 	if (!peer->dead && !peer->waiting && !peer->input_ended &&

@@ -35,7 +35,10 @@ struct peer {
 	bool waiting;        /* a call waits for its reply: the next one is not looked at */
 	bool oneway;         /* of the call being answered */
 	bool request_timing; /* the request timer runs */
-	bool dead;           /* closed; the server frees it in this turn of the loop */
+	bool streaming;      /* the call being answered has many answers, at the peer's own pace */
+	void (*drained)(void *context); /* of streaming */
+	void *drained_context;
+	bool dead; /* closed; the server frees it in this turn of the loop */
 	struct peer_output *output_first, *output_last;
 	size_t output_bytes, output_fds;
 	sd_event_source *io;
@@ -63,6 +66,19 @@ void peer_defer(struct peer *peer);
  */
 void peer_reply(struct peer *peer, json_t *parameters, const int *fds, size_t fds_count);
 void peer_reply_error(struct peer *peer, const char *error, json_t *parameters);
+
+/*
+ * Begins the answers of a call with varlink's "more": any number of peer_stream(), whenever there
+ * is something to say. The peer may read as slowly as it likes, and no further call of it is looked
+ * at until it hangs up. drained is called from the loop when it has taken all of what waited.
+ */
+void peer_start_stream(struct peer *peer, void (*drained)(void *context), void *context);
+
+/* One of them. parameters is stolen; NULL (memory is out) ends the connection. */
+void peer_stream(struct peer *peer, json_t *parameters);
+
+/* Bytes that wait for the peer, which stay far below PEER_OUTPUT_MAX if that is looked at. */
+size_t peer_backlog(const struct peer *peer);
 
 /* Answers with one of our own errors, and logs it. */
 void peer_fail(struct peer *peer, const struct failure *failure);

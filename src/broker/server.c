@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/linger.h"
 #include "base/log.h"
+#include "broker/events.h"
 #include "broker/policy.h"
 
 #include <errno.h>
@@ -129,6 +130,7 @@ static void refuse_peer(struct server *server, int fd, const struct credentials 
 
 	if (message && varlink_encode(message, &bytes, &size) == 0)
 		fd_send(fd, bytes, size, NULL, 0);
+	events_tell_refusal(server->options.registry, credentials->uid, failure);
 	if (server_may_log(server))
 		log_warn("main", "refused a connection of process %d: %s", (int)credentials->pid,
 			failure->reason);

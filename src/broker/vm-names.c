@@ -21,14 +21,6 @@ static struct interface *find_holder(const struct network *network, const char *
 	return NULL;
 }
 
-static struct interface *find_mac(const struct network *network, struct mac mac)
-{
-	for (struct interface *found = network->interfaces; found; found = found->next)
-		if (memcmp(&found->record.mac, &mac, sizeof(mac)) == 0)
-			return found;
-	return NULL;
-}
-
 int vm_names_check(const struct network *network, const char *hostname, struct failure *failure)
 {
 	const struct interface *holder;
@@ -90,7 +82,7 @@ static void keep(struct interface *interface)
 
 void vm_names_take_told(struct network *network, struct mac mac, const char *name)
 {
-	struct interface *interface = find_mac(network, mac);
+	struct interface *interface = interface_find_mac(network, mac);
 
 	/* A VM that has a name is called so by dnsmasq whatever it tells. */
 	if (!interface || *vm_names_get(interface) || configured_reservation_name(network, mac))

@@ -282,28 +282,92 @@ static vmnet_broker_status_t load_parameters(
 	return VMNET_BROKER_SUCCESS;
 }
 
-vmnet_broker_status_t vmnet_broker_call(
-	vmnet_broker_t *broker, const char *method, const char *parameters, char **reply)
+/* The message of any call, whose name and parameters came from outside; the caller's. */
+static vmnet_broker_status_t make_message(
+	vmnet_broker_t *broker, const char *method, const char *parameters, json_t **ret_message)
 {
-	cleanup_answer struct handle_answer answer;
 	char name[METHOD_NAME_SIZE];
 	json_t *loaded = NULL;
 	vmnet_broker_status_t status = handle_begin(broker);
 
-	handle_answer_init(&answer);
 	if (status == VMNET_BROKER_SUCCESS &&
 		snprintf(name, sizeof(name), BROKER_INTERFACE ".%s", method) >= (int)sizeof(name))
 		status = handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
 			"there is no method with so long a name");
 	if (status == VMNET_BROKER_SUCCESS)
 		status = load_parameters(broker, parameters, &loaded);
-	if (status == VMNET_BROKER_SUCCESS)
-		status = call_method(broker, name, loaded, NULL, 0, &answer);
-	if (status != VMNET_BROKER_SUCCESS || !reply)
+	if (status != VMNET_BROKER_SUCCESS)
 		return status;
-	*reply = answer.reply.parameters ? json_dumps(answer.reply.parameters, JSON_COMPACT)
-					 : strdup("{}");
+	*ret_message = varlink_make_call(name, loaded);
+	return *ret_message ? VMNET_BROKER_SUCCESS : fail_memory(broker);
+}
+
+/* reply may be NULL. */
+static vmnet_broker_status_t dump_reply(
+	vmnet_broker_t *broker, const struct handle_answer *answer, char **reply)
+{
+	if (!reply)
+		return VMNET_BROKER_SUCCESS;
+	*reply = answer->reply.parameters ? json_dumps(answer->reply.parameters, JSON_COMPACT)
+					  : strdup("{}");
 	return *reply ? VMNET_BROKER_SUCCESS : fail_memory(broker);
+}
+
+vmnet_broker_status_t vmnet_broker_call_with_fds(vmnet_broker_t *broker, const char *method,
+	const char *parameters, char **reply, int *fds, size_t *fds_count)
+{
+	cleanup_answer struct handle_answer answer;
+	cleanup_json json_t *message = NULL;
+	vmnet_broker_status_t status = make_message(broker, method, parameters, &message);
+	size_t room = *fds_count;
+
+	handle_answer_init(&answer);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = handle_make_call(
+			broker, &(struct handle_call){.message = message}, &answer);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = dump_reply(broker, &answer, reply);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	for (*fds_count = 0; *fds_count < room && *fds_count < answer.fds.count; ++*fds_count)
+		fds[*fds_count] = fd_list_take(&answer.fds, *fds_count);
+	return VMNET_BROKER_SUCCESS;
+}
+
+vmnet_broker_status_t vmnet_broker_call(
+	vmnet_broker_t *broker, const char *method, const char *parameters, char **reply)
+{
+	size_t none = 0;
+
+	return vmnet_broker_call_with_fds(broker, method, parameters, reply, NULL, &none);
+}
+
+vmnet_broker_status_t vmnet_broker_call_for_more(
+	vmnet_broker_t *broker, const char *method, const char *parameters)
+{
+	cleanup_json json_t *message = NULL;
+	vmnet_broker_status_t status = make_message(broker, method, parameters, &message);
+
+	if (status == VMNET_BROKER_SUCCESS && json_object_set_new(message, "more", json_true()) < 0)
+		status = fail_memory(broker);
+	return status == VMNET_BROKER_SUCCESS
+		       ? handle_send_call(broker, &(struct handle_call){.message = message})
+		       : status;
+}
+
+vmnet_broker_status_t vmnet_broker_next_reply(vmnet_broker_t *broker, char **reply, bool *more)
+{
+	cleanup_answer struct handle_answer answer;
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	handle_answer_init(&answer);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = handle_wait_answer(broker, &answer);
+	if (status == VMNET_BROKER_SUCCESS)
+		status = dump_reply(broker, &answer, reply);
+	if (status == VMNET_BROKER_SUCCESS && more)
+		*more = answer.reply.continues;
+	return status;
 }
 
 vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(

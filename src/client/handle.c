@@ -364,6 +364,38 @@ vmnet_broker_status_t handle_make_call(
 	return VMNET_BROKER_SUCCESS;
 }
 
+vmnet_broker_status_t handle_send_call(vmnet_broker_t *broker, const struct handle_call *call)
+{
+	int64_t deadline = deadline_after(CALL_TIMEOUT_MS);
+	vmnet_broker_status_t status = ensure_connection(broker, deadline);
+	int error;
+
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	error = connection_send(
+		broker->connection, call->message, call->fds, call->fds_count, deadline);
+	return error ? fail_connection(broker, error) : VMNET_BROKER_SUCCESS;
+}
+
+vmnet_broker_status_t handle_wait_answer(vmnet_broker_t *broker, struct handle_answer *ret_answer)
+{
+	int result;
+
+	if (!broker->connection)
+		return fail_connection(broker, -ENOTCONN);
+	do
+		result = connection_receive(broker->connection, deadline_after(CALL_TIMEOUT_MS),
+			&ret_answer->message, &ret_answer->fds);
+	while (result == -ETIMEDOUT);
+	if (result >= 0)
+		result = varlink_reply_decode(ret_answer->message, &ret_answer->reply);
+	if (result < 0)
+		return fail_connection(broker, result);
+	if (ret_answer->reply.error)
+		return status_from_reply(&ret_answer->reply, broker->reason);
+	return VMNET_BROKER_SUCCESS;
+}
+
 const char *vmnet_broker_reason(const vmnet_broker_t *broker)
 {
 	return broker->reason;

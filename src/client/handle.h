@@ -76,6 +76,14 @@ vmnet_broker_status_t handle_make_call(
 	vmnet_broker_t *broker, const struct handle_call *call, struct handle_answer *ret_answer);
 
 /*
+ * Sends a call that has many answers, over a new connection if the old one is gone, and receives
+ * the next of them, however long that takes. *ret_answer is the caller's to be done with, whatever
+ * is returned. An error answer is a failure, too.
+ */
+vmnet_broker_status_t handle_send_call(vmnet_broker_t *broker, const struct handle_call *call);
+vmnet_broker_status_t handle_wait_answer(vmnet_broker_t *broker, struct handle_answer *ret_answer);
+
+/*
  * Closes the fds of a handle that another process made, and leaves its memory alone: a thread that
  * is not here may have been changing it.
  */

@@ -43,6 +43,7 @@ struct command {
 extern const struct command doctor_command;
 extern const struct command forward_command;
 extern const struct command interfaces_command;
+extern const struct command monitor_command;
 extern const struct command networks_command;
 
 /* The table, sorted by name. */

@@ -9,6 +9,7 @@ const struct command *const commands[] = {
 	&doctor_command,
 	&forward_command,
 	&interfaces_command,
+	&monitor_command,
 	&networks_command,
 };
 const size_t commands_count = array_length(commands);

@@ -37,26 +37,9 @@ int broker_error_from_name(const char *name, enum broker_error *ret_error)
 	return -EINVAL;
 }
 
-/* A reason may quote bytes of a command line or a file, or be cut within a character. */
-static json_t *encode_reason(const char *reason)
-{
-	json_t *value = json_string(reason);
-	cleanup_free char *ascii = NULL;
-
-	if (value)
-		return value;
-	ascii = strdup(reason);
-	if (!ascii)
-		return NULL;
-	for (char *c = ascii; *c; c++)
-		if ((unsigned char)*c >= 0x80)
-			*c = '?';
-	return json_string(ascii);
-}
-
 json_t *broker_error_encode(enum broker_error error, const char *reason)
 {
-	json_t *parameters = json_pack("{s:o}", "reason", encode_reason(reason));
+	json_t *parameters = json_pack("{s:o}", "reason", text_encode(reason));
 
 	return parameters ? varlink_make_error(broker_error_name(error), parameters) : NULL;
 }

@@ -1,5 +1,6 @@
 #include "wire/parameters.h"
 
+#include "base/cleanup.h"
 #include "base/text.h"
 #include "wire/messages.h"
 
@@ -79,4 +80,20 @@ const char *parameter_decode_network_name(json_t *value, char *ret_name)
 int member_set_text(json_t *object, const char *key, const char *text)
 {
 	return *text ? json_object_set_new(object, key, json_string(text)) : 0;
+}
+
+json_t *text_encode(const char *text)
+{
+	json_t *value = json_string(text);
+	cleanup_free char *ascii = NULL;
+
+	if (value)
+		return value;
+	ascii = strdup(text);
+	if (!ascii)
+		return NULL;
+	for (char *c = ascii; *c; c++)
+		if ((unsigned char)*c >= 0x80)
+			*c = '?';
+	return json_string(ascii);
 }

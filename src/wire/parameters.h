@@ -31,3 +31,9 @@ const char *parameter_decode_network_name(json_t *value, char *ret_name);
 /* Leaves the member out when text is empty. json_pack("s*") would leave it out when memory is
  * short, too. Not 0 when memory is out. */
 int member_set_text(json_t *object, const char *key, const char *text);
+
+/*
+ * A new reference to a text for people, which may quote bytes of a command line or a file, or be
+ * cut within a character: bytes of one that is no UTF-8 become '?'. NULL when memory is out.
+ */
+json_t *text_encode(const char *text);

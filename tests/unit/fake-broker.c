@@ -88,6 +88,18 @@ static void answer_create(int socket, json_t *parameters)
 		fd_close(fds[i]);
 }
 
+/* Numbers from 1 on; the last one says that it is. */
+static void answer_more(int socket)
+{
+	for (int i = 1; i <= 3; i++) {
+		json_t *reply = varlink_make_reply(json_pack("{s:i}", "number", i));
+
+		if (i < 3)
+			json_object_set_new(reply, "continues", json_true());
+		send_message(socket, reply, NULL, 0);
+	}
+}
+
 static void answer_call(int socket, const struct varlink_call *call)
 {
 	const char *name = json_string_value(json_object_get(call->parameters, "network"));
@@ -95,6 +107,8 @@ static void answer_call(int socket, const struct varlink_call *call)
 
 	if (strcmp(call->method, "org.vmnet.Broker.CreateInterface") == 0) {
 		answer_create(socket, call->parameters);
+	} else if (call->more) {
+		answer_more(socket);
 	} else if (strcmp(call->method, "org.vmnet.Broker.EnlargeSocketBuffers") == 0) {
 		send_message(
 			socket, varlink_make_reply(enlarged_socket_buffers_encode(12345)), NULL, 0);

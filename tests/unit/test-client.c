@@ -192,6 +192,65 @@ static void any_method_can_be_called(void **state)
 	vmnet_broker_close(handle);
 }
 
+static void a_call_may_have_many_answers(void **state)
+{
+	vmnet_broker_t *handle = fake_broker_connect();
+	bool more = true;
+
+	assert_int_equal(
+		vmnet_broker_call_for_more(handle, "Count", "[]"), VMNET_BROKER_INVALID_REQUEST);
+	assert_int_equal(vmnet_broker_call_for_more(handle, "Count", NULL), VMNET_BROKER_SUCCESS);
+	for (int i = 1; more; i++) {
+		char expected[32];
+		char *reply = NULL;
+
+		snprintf(expected, sizeof(expected), "{\"number\":%d}", i);
+		assert_int_equal(
+			vmnet_broker_next_reply(handle, &reply, &more), VMNET_BROKER_SUCCESS);
+		assert_string_equal(reply, expected);
+		assert_int_equal(more, i < 3);
+		free(reply);
+	}
+	assert_int_equal(vmnet_broker_call(handle, "Other", NULL, NULL), VMNET_BROKER_SUCCESS);
+	broker.refusal = "org.vmnet.Broker.NotFound";
+	broker.manner = MANNER_REFUSE;
+	assert_int_equal(vmnet_broker_call_for_more(handle, "Count", NULL), VMNET_BROKER_SUCCESS);
+	assert_int_equal(vmnet_broker_next_reply(handle, NULL, NULL), VMNET_BROKER_NOT_FOUND);
+	broker.manner = MANNER_HANG_UP;
+	assert_int_equal(vmnet_broker_call_for_more(handle, "Count", NULL), VMNET_BROKER_SUCCESS);
+	assert_int_equal(
+		vmnet_broker_next_reply(handle, NULL, NULL), VMNET_BROKER_CONNECTION_FAILURE);
+	assert_int_equal(
+		vmnet_broker_next_reply(handle, NULL, NULL), VMNET_BROKER_CONNECTION_FAILURE);
+	vmnet_broker_close(handle);
+}
+
+static void a_call_may_bring_fds(void **state)
+{
+	vmnet_broker_t *handle = fake_broker_connect();
+	int fds[4] = {-1, -1, -1, -1};
+	size_t count = array_length(fds);
+	char *reply = NULL;
+
+	assert_int_equal(
+		vmnet_broker_call_with_fds(handle, "CreateInterface", "{}", &reply, fds, &count),
+		VMNET_BROKER_SUCCESS);
+	assert_int_equal(count, 2);
+	assert_non_null(strstr(reply, "vmtap00000001"));
+	free(reply);
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+		fd_close(fds[i]);
+	}
+	count = 1;
+	assert_int_equal(
+		vmnet_broker_call_with_fds(handle, "CreateInterface", "{}", NULL, fds, &count),
+		VMNET_BROKER_SUCCESS);
+	assert_int_equal(count, 1);
+	fd_close(fds[0]);
+	vmnet_broker_close(handle);
+}
+
 static void errors_have_their_numbers_and_the_brokers_words(void **state)
 {
 	static const struct {
@@ -401,6 +460,8 @@ int main(void)
 		broker_test(options_are_sent_as_given),
 		broker_test(buffers_are_enlarged),
 		broker_test(any_method_can_be_called),
+		broker_test(a_call_may_have_many_answers),
+		broker_test(a_call_may_bring_fds),
 		broker_test(errors_have_their_numbers_and_the_brokers_words),
 		broker_test(wrong_answers_are_invalid_replies),
 		broker_test(what_cannot_be_sent_is_an_invalid_request),
