@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("vmnet-client", "vmnet-run", "vmnet-helper", "vmnet-broker", "vmnetctl", "scripts/")
+OURS = re.compile(r"(vmnet-client|vmnet-run|vmnet-helper|vmnet-broker|vmnetctl|scripts/[\w-]+)(\s|$)")
 PROGRAMS = frozenset(
     "apt apt-get brew cc cd chmod cloud-hypervisor cp crosvm curl dhclient dnf docker dpkg dpkg-buildpackage echo "
     "firecracker firewall-cmd git go groupadd gvproxy ip iperf3 journalctl kill krunkit ldconfig limactl loginctl ls man "
@@ -56,7 +56,7 @@ class Command:
 
 
 def is_ours(text: str) -> bool:
-    return text.startswith(OURS)
+    return bool(OURS.match(text))
 
 
 def starts_with_program(line: str) -> bool:
