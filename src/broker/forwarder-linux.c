@@ -177,9 +177,3 @@ int forwarder_watch_new(struct platform *platform, const char *runtime_directory
 	*ret_watch = take_ptr(watch);
 	return 0;
 }
-
-int forwarder_apply(int forwarder, const struct platform_forward *forwards, size_t count,
-	bool ends_flows, char *detail)
-{
-	return count ? -EOPNOTSUPP : 0;
-}

@@ -87,6 +87,7 @@ static const char *const system_calls[] = {
 	"accept4",
 	"socket",
 	"bind",
+	"listen",
 	"connect",
 	"getsockname",
 	"getpeername",

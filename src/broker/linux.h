@@ -132,8 +132,19 @@ void forwarder_watch_free(struct forwarder_watch *watch);
 /* As platform_apply_forwards(). */
 int forwarder_watch_apply(struct forwarder_watch *watch, const struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail);
+
+/*
+ * platform_apply_forwards() for networks in a user's own namespaces: forwards-rootless-linux.c.
+ * Opens, in the caller's namespace, what has to be listened on, and has the forwarder
+ * (forwarder/forwarder-protocol.h) at the other end of the connected socket lead it on. Waits for
+ * each of its answers, at most 10 s. Returns how many forwards are active; when some are not,
+ * detail (PLATFORM_DETAIL_SIZE bytes, else "") says of the first why, and how to mend it. Negative
+ * errno, with detail, when the forwarder does not answer as it should: the socket is of no more use
+ * then.
+ */
 int forwarder_apply(int forwarder, const struct platform_forward *forwards, size_t count,
 	bool ends_flows, char *detail);
+
 /* Whether the socket with that inode is one of the forwarder's. */
 bool forwarder_has_socket(unsigned long inode);
 

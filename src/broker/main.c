@@ -11,6 +11,7 @@
 #include "broker/front.h"
 #include "broker/rootless.h"
 #include "broker/setup.h"
+#include "forwarder/forwarder.h"
 #include "priv/priv.h"
 #include "rootless/pause.h"
 
@@ -24,6 +25,7 @@
 
 #define IDLE_TIMEOUT_MAX_S 86400
 #define FRONT_ARGUMENTS    10
+#define FORWARDER_LISTEN   3 /* the fd it is started with */
 
 enum role {
 	ROLE_WHOLE,        /* priv, which starts the front */
@@ -33,6 +35,7 @@ enum role {
 	ROLE_PRIV_UNIT,
 	ROLE_PRIV_ROOTLESS, /* these are started by the broker of an ordinary user */
 	ROLE_PAUSE,
+	ROLE_FORWARDER,
 	ROLE_COUNT,
 };
 
@@ -146,6 +149,7 @@ static const char *const role_names[] = {
 	[ROLE_PRIV_UNIT] = "priv-unit",
 	[ROLE_PRIV_ROOTLESS] = "priv-rootless",
 	[ROLE_PAUSE] = "pause",
+	[ROLE_FORWARDER] = "forwarder",
 };
 static_assert(array_length(role_names) == ROLE_COUNT, "every role but the default has a name");
 
@@ -158,7 +162,7 @@ static int parse_role(void *context, const char *argument, char *error)
 			arguments->role = (enum role)i;
 			return 0;
 		}
-	snprintf(error, OPTIONS_ERROR_SIZE, "front, front-unit or priv-unit");
+	snprintf(error, OPTIONS_ERROR_SIZE, "front, front-unit, priv-unit or forwarder");
 	return -EINVAL;
 }
 
@@ -386,6 +390,12 @@ static int run_check_config(const struct arguments *arguments)
 	return result == 0 ? 0 : -EINVAL;
 }
 
+static int run_forwarder(const struct arguments *arguments)
+{
+	prctl(PR_SET_NAME, "vmnet-forwarder");
+	return forwarder_run(FORWARDER_LISTEN);
+}
+
 static int (*const run_role[])(const struct arguments *arguments) = {
 	[ROLE_WHOLE] = run_priv,
 	[ROLE_CHECK_CONFIG] = run_check_config,
@@ -394,6 +404,7 @@ static int (*const run_role[])(const struct arguments *arguments) = {
 	[ROLE_PRIV_UNIT] = run_priv,
 	[ROLE_PRIV_ROOTLESS] = run_priv_rootless,
 	[ROLE_PAUSE] = run_pause,
+	[ROLE_FORWARDER] = run_forwarder,
 };
 static_assert(array_length(run_role) == ROLE_COUNT, "every role is run");
 
