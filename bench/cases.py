@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 from . import guests as guest
-from . import endurance, measure, raw, scale
+from . import endurance, measure, raw, rootless, scale
 from .cables import Helper, helper_cable, native_cable, one_frame_cable
 from .lines import cable_line, pair_line, passt_line, vde_line, veth_line, vhost_user_line
 from .place import IDLE_VMS
 from .runner import Case, Entry, Measure
-from .targets import TO_HOST, TO_VM, TO_VM2
+from .targets import FROM_WORLD, TO_HOST, TO_VM, TO_VM2, TO_WORLD
 
 BOTH_WAYS = (Measure(TO_HOST, measure.vm_to_host), Measure(TO_VM, measure.host_to_vm))
 PING = Measure("ping", measure.ping)
@@ -187,6 +187,37 @@ def broker_growth() -> Case:
     return Case("broker growth", "Many of them", tuple(entries), (Measure("", scale.measure),), notes=notes)
 
 
+def rootless_pairs() -> Case:
+    """The kernel's bridge is the same one, in whosever namespace."""
+    entries = []
+    for network, mtu in (("small", 1500), ("large", 65520)):
+        for who, vm in (("system", rootless.system_vm), ("rootless", rootless.rootless_vm)):
+            entries.append(_entry(f"{who}, {mtu}", rootless.pair_line, vm=vm, network=network))
+    return Case("rootless pairs", "VM to VM, the system's broker and a user's own", tuple(entries),
+                (Measure(TO_VM2, measure.vm_to_host),))  # fmt: skip
+
+
+def rootless_guests() -> Case:
+    """The same with QEMU guests."""
+    brokers = (("system", rootless.system_broker), ("rootless", rootless.broker_of))
+    entries = [
+        _entry(f"{who}, 1500", rootless.guest_pair_line, broker=broker, network="small", mtu=1500)
+        for who, broker in brokers
+    ]
+    return Case("rootless guests", "Guest to guest, the system's broker and a user's own", tuple(entries),
+                (Measure(TO_VM2, measure.vm_to_host),))  # fmt: skip
+
+
+def rootless_world() -> Case:
+    """What bridge and NAT of ours take off what pasta can."""
+    entries = []
+    for network, mtu in (("small", 1500), ("large", 65520)):
+        entries.append(_entry(f"pasta alone, {mtu}", rootless.pasta_line, mtu=mtu))
+        entries.append(_entry(f"VM, {mtu}", rootless.world_line, network=network))
+    measures = (Measure(TO_WORLD, rootless.out), Measure(FROM_WORLD, rootless.back))
+    return Case("rootless world", "To the world by pasta, with a user's own broker and without", tuple(entries), measures)
+
+
 def all_cases(helpers: Helpers) -> list[Case]:
     """In the order in which they run."""
     return [
@@ -203,4 +234,7 @@ def all_cases(helpers: Helpers) -> list[Case]:
         guests(helpers, 65520),
         broker(),
         broker_growth(),
+        rootless_pairs(),
+        rootless_guests(),
+        rootless_world(),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,10 @@ class Place:
         for connection in self._connections.values():
             connection.close()
         self.broker.close()
+
+    def defer(self, function: Callable[[], None]) -> None:
+        """To be called when the place is closed."""
+        self._stack.callback(function)
 
     def number(self) -> int:
         """For names that must differ."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .stats import Key, Sample, Summary, paired_ratio, summarise
 
 TO_HOST, TO_VM, TO_VM2 = "VM->host", "host->VM", "VM->VM"
+TO_WORLD, FROM_WORLD = "VM->world", "world->VM"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,20 @@ def _broker() -> list[Target]:
     ]
 
 
+def _rootless() -> list[Target]:
+    def ratio(case: str, one: str, other: str, direction: str, limit: float) -> Target:
+        keys = [(case, line, direction, "throughput") for line in (one, other)]
+        return Target(f"{case}: {one}, {direction} over {other}", limit, _ratio(*keys), unit="x")
+
+    return [
+        *(ratio("rootless pairs", f"rootless, {mtu}", f"system, {mtu}", TO_VM2, 0.95) for mtu in (1500, 65520)),
+        ratio("rootless guests", "rootless, 1500", "system, 1500", TO_VM2, 0.95),
+        *(ratio("rootless world", f"VM, {mtu}", f"pasta alone, {mtu}", direction, 0.9)
+          for mtu in (1500, 65520) for direction in (TO_WORLD, FROM_WORLD)),
+    ]  # fmt: skip
+
+
 def verdicts(samples: Sequence[Sample], label: str) -> list[Verdict]:
     """For the helper of that label."""
-    targets = _small_frames(label) + _large_frames(label) + _guests(label) + _others(label) + _broker()
+    targets = _small_frames(label) + _large_frames(label) + _guests(label) + _others(label) + _broker() + _rootless()
     return [Verdict(target, target.value(samples)) for target in targets]

@@ -97,6 +97,22 @@ static int start_loopback(void)
 	return fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
 }
 
+/*
+ * Where br_netfilter is loaded each new namespace sends its bridges' frames through iptables, in
+ * which there is nothing here: a third of the throughput between VMs with large frames.
+ */
+static void stop_bridge_netfilter(void)
+{
+	static const char *const paths[] = {
+		"/proc/sys/net/bridge/bridge-nf-call-iptables",
+		"/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+		"/proc/sys/net/bridge/bridge-nf-call-arptables",
+	};
+
+	for (size_t i = 0; i < array_length(paths); i++)
+		(void)write_file(paths[i], "0");
+}
+
 /* In the child that becomes the pause process. */
 static int make(void *context)
 {
@@ -106,7 +122,11 @@ static int make(void *context)
 	if (setsid() < 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
 		return -errno;
 	error = map_ids(uid, gid);
-	return error ? error : start_loopback();
+	if (!error)
+		error = start_loopback();
+	if (!error)
+		stop_bridge_netfilter();
+	return error;
 }
 
 static int enter_session(void *context)
