@@ -157,6 +157,16 @@ vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(
 	vmnet_broker_t *broker, const int *sockets, size_t sockets_count, uint32_t *bytes);
 
 /*
+ * For a program that carries an interface's frames itself, as vmnet-helper does, and counts them:
+ * where vmnet-broker asks for what it counted. *listener is a bound, non-blocking SOCK_SEQPACKET
+ * socket, close-on-exec, the caller's. Call listen(2) on it; to each connection it accepts send one
+ * message, the type Traffic of docs/protocol.md as JSON of at most 512 bytes, and close it. It goes
+ * on when the broker is restarted, and needs no handle any more.
+ */
+vmnet_broker_status_t vmnet_broker_serve_counters(
+	vmnet_broker_t *broker, const char *interface_name, int *listener);
+
+/*
  * Calls any method of org.vmnet.Broker, such as "ListNetworks", that takes no fds;
  * docs/protocol.md says which there are. parameters is a JSON object as text, NULL: none. *reply
  * (may be NULL) is what the method answers, a JSON object as text, to be freed with free().

@@ -29,6 +29,19 @@ struct interface *interface_find(const struct registry *registry, uint32_t numbe
 	return NULL;
 }
 
+struct interface *interface_find_own(const struct registry *registry, uid_t uid, const char *name)
+{
+	char text[IFNAMSIZ];
+
+	for (const struct network *network = registry->networks; network; network = network->next)
+		for (struct interface *found = network->interfaces; found; found = found->next) {
+			platform_interface_name(found->number, text);
+			if (strcmp(text, name) == 0)
+				return uid == 0 || found->record.uid == uid ? found : NULL;
+		}
+	return NULL;
+}
+
 struct interface *interface_find_mac(const struct network *network, struct mac mac)
 {
 	for (struct interface *found = network->interfaces; found; found = found->next)

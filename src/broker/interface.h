@@ -54,6 +54,9 @@ struct interface *interface_find_mac(const struct network *network, struct mac m
 /* Its holder did what only an attacker does: tells so. Unknown ones are let pass. */
 void interface_report_tampering(struct registry *registry, uint32_t number, const char *tampering);
 
+/* By the name that peers know it by; of a user's own ones, or for root of all. NULL: none. */
+struct interface *interface_find_own(const struct registry *registry, uid_t uid, const char *name);
+
 /* Takes one away from its holder; it is released when it has gone. Unknown ones too. */
 void interface_revoke(struct registry *registry, uint32_t number, const char *reason);
 

@@ -83,6 +83,18 @@ void link_watch_expect_mac(struct link_watch *watch, int index, struct mac mac)
 		known->mac = mac;
 }
 
+bool link_watch_find_interface(
+	const struct link_watch *watch, int index, enum link_kind *ret_kind, uint32_t *ret_number)
+{
+	const struct known_link *known = find_known(watch, index);
+
+	if (!known || known->kind == LINK_KIND_BRIDGE)
+		return false;
+	*ret_kind = known->kind;
+	*ret_number = known->number;
+	return true;
+}
+
 static void remove_known(struct link_watch *watch, struct known_link *known)
 {
 	*known = watch->known[--watch->known_count];

@@ -81,6 +81,9 @@ int link_watch_add(struct link_watch *watch, int index, enum link_kind kind, uin
 /* The MAC that a macvtap link, which was added, has to keep. */
 void link_watch_expect_mac(struct link_watch *watch, int index, struct mac mac);
 void link_watch_remove_network(struct link_watch *watch, const char *network);
+/* The link's number; false when it is none of our interfaces. */
+bool link_watch_find_interface(
+	const struct link_watch *watch, int index, enum link_kind *ret_kind, uint32_t *ret_number);
 int link_watch_visit(
 	struct link_watch *watch, const struct platform_visitor *visitor, void *context);
 

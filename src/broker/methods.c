@@ -14,6 +14,8 @@
 #include "broker/policy.h"
 #include "broker/quotas.h"
 #include "broker/service.h"
+#include "broker/show-methods.h"
+#include "broker/statistics.h"
 
 #include <errno.h>
 #include <string.h>
@@ -38,7 +40,8 @@ struct session {
 	/* Interfaces that end with this connection, by number; owned. */
 	uint32_t *leased;
 	size_t leased_count;
-	struct monitor *monitor; /* the call that never ends; NULL: none */
+	struct monitor *monitor;             /* the call that never ends; NULL: none */
+	struct statistics_query *statistics; /* owned; NULL: none is being answered */
 };
 
 static void reply_created(void *context)
@@ -86,6 +89,7 @@ void session_free(struct session *session)
 	network_release(session->awaited);
 	close_sockets(session);
 	dhcp_waiter_cancel(&session->hosts);
+	statistics_cancel(session->statistics);
 	json_decref(session->created);
 	for (size_t i = 0; i < session->created_fds.count; i++)
 		fd_close(session->created_fds.fds[i]);
@@ -429,6 +433,30 @@ static void handle_remove_forward(
 	forward_handle_remove(session->peer, session->registry->forwards, call);
 }
 
+static void handle_describe_network(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	show_handle_describe_network(session->peer, session->registry, call);
+}
+
+static void handle_list_leases(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	show_handle_list_leases(session->peer, session->registry, call);
+}
+
+static void handle_list_statistics(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	show_handle_list_statistics(session->peer, session->registry, call, &session->statistics);
+}
+
+static void handle_serve_counters(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	show_handle_serve_counters(session->peer, session->registry, call);
+}
+
 static void handle_diagnose(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
@@ -516,14 +544,18 @@ static const struct method {
 } methods[] = {
 	{BROKER_INTERFACE ".AcquireNetwork", handle_acquire},
 	{BROKER_INTERFACE ".CreateInterface", handle_create},
+	{BROKER_INTERFACE ".DescribeNetwork", handle_describe_network},
 	{BROKER_INTERFACE ".Diagnose", handle_diagnose},
 	{BROKER_INTERFACE ".EnlargeSocketBuffers", handle_enlarge},
 	{BROKER_INTERFACE ".Forward", handle_forward},
 	{BROKER_INTERFACE ".ListForwards", handle_list_forwards},
 	{BROKER_INTERFACE ".ListInterfaces", handle_list_interfaces},
+	{BROKER_INTERFACE ".ListLeases", handle_list_leases},
 	{BROKER_INTERFACE ".ListNetworks", handle_list},
+	{BROKER_INTERFACE ".ListStatistics", handle_list_statistics},
 	{BROKER_INTERFACE ".Monitor", handle_monitor},
 	{BROKER_INTERFACE ".RemoveForward", handle_remove_forward},
+	{BROKER_INTERFACE ".ServeCounters", handle_serve_counters},
 	{VARLINK_SERVICE ".GetInfo", handle_get_info},
 	{VARLINK_SERVICE ".GetInterfaceDescription", handle_get_description},
 };

@@ -214,6 +214,17 @@ int platform_force_buffers(struct platform *platform, const int *sockets, size_t
 	return 0;
 }
 
+int platform_count_traffic(struct platform *platform, platform_traffic_found *found, void *context)
+{
+	for (size_t i = 0; i < platform->interfaces_count; i++) {
+		const struct fake_interface *interface = &platform->interfaces[i];
+
+		found(context, interface->link.number, &interface->host_to_vm,
+			&interface->vm_to_host);
+	}
+	return 0;
+}
+
 int platform_apply_guard(struct platform *platform, char *detail)
 {
 	platform->guard_applied++;

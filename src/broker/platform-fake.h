@@ -18,6 +18,7 @@ struct fake_network {
 struct fake_interface {
 	struct platform_interface link;
 	struct platform_port port;
+	struct platform_counters host_to_vm, vm_to_host;
 };
 
 /* Public, unlike a real one. Errors are negative errno, 0 for none, and stay until changed. */

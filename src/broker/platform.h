@@ -173,6 +173,18 @@ int platform_watch_process(
 /* No process_ended follows any more. */
 void platform_unwatch_process(struct platform *platform, uint32_t number);
 
+/* Frames of one direction, as the system counted them since the interface was made. */
+struct platform_counters {
+	uint64_t packets; /* one that is larger than the MTU, to be cut later, is one */
+	uint64_t bytes;
+	uint64_t drops; /* no room in a queue, and frames that were none */
+};
+
+/* Calls found for every interface of ours that is there now. */
+typedef void platform_traffic_found(void *context, uint32_t number,
+	const struct platform_counters *host_to_vm, const struct platform_counters *vm_to_host);
+int platform_count_traffic(struct platform *platform, platform_traffic_found *found, void *context);
+
 /* Takes an interface away from its holder. interface_gone follows. */
 int platform_revoke(struct platform *platform, uint32_t number, char *detail);
 

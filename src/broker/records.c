@@ -1,6 +1,7 @@
 #include "broker/records.h"
 
 #include "broker/durable.h"
+#include "broker/helper-counters.h"
 #include "priv/pool.h"
 
 #include <arpa/inet.h>
@@ -382,7 +383,26 @@ int records_load_interface(
 
 int records_remove_interface(struct records *records, uint32_t number)
 {
-	return durable_drop(records->runtime_interfaces, interface_file(number).text);
+	int error = helper_counters_remove(records->runtime_interfaces, number);
+	int dropped = durable_drop(records->runtime_interfaces, interface_file(number).text);
+
+	return dropped ? dropped : error;
+}
+
+int records_interfaces_directory(const struct records *records)
+{
+	return records->runtime_interfaces;
+}
+
+int records_open_leases(const struct records *records, const char *network, int *ret_fd)
+{
+	int fd = openat(records->state, network_file(network, ".leases").text,
+		O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
 }
 
 int records_save_hosts(struct records *records, const char *network, const char *text)
@@ -443,18 +463,20 @@ static int sweep_interface_file(void *context, const char *file)
 	char stem[DURABLE_NAME_SIZE];
 	char *end;
 	uint32_t number;
+	bool is_record;
 	int error;
 
 	if (durable_split_name(file, DURABLE_UNFINISHED, stem, sizeof(stem)))
 		return durable_drop(sweep->records->runtime_interfaces, file);
-	if (!durable_split_name(file, ".json", stem, sizeof(stem)))
+	is_record = durable_split_name(file, ".json", stem, sizeof(stem));
+	if (!is_record && !durable_split_name(file, HELPER_COUNTERS_SUFFIX, stem, sizeof(stem)))
 		return 0;
 	number = (uint32_t)strtoul(stem, &end, 16);
 	if (strlen(stem) == INTERFACE_DIGITS && !*end &&
 		sweep->keep_interface(sweep->context, number))
 		return 0;
 	error = durable_drop(sweep->records->runtime_interfaces, file);
-	return error ? error : 1;
+	return error ? error : is_record;
 }
 
 int records_sweep_interfaces(

@@ -8,6 +8,8 @@
  *     RUNTIME/networks/NAME.names       its VMs' names in the form of hosts(5)
  *     RUNTIME/networks/NAME.resolvers   whom its DNS asks, in the form of resolv.conf(5)
  *     RUNTIME/interfaces/NUMBER.json    a live interface
+ *     RUNTIME/interfaces/NUMBER.counters    where its helper's counters are asked for, see
+ *                                           helper-counters.h; a socket
  *
  * A record is written whole or not at all; it is written before the kernel object it describes, and
  * removed after that has gone. One below STATE is on the disk when the call returns. One below
@@ -87,6 +89,12 @@ int records_load_interface(
 	struct records *records, uint32_t number, struct interface_record *ret_record);
 /* Not being there is no error. */
 int records_remove_interface(struct records *records, uint32_t number);
+
+/* RUNTIME/interfaces, which stays the records'. */
+int records_interfaces_directory(const struct records *records);
+
+/* Opens what dnsmasq has written of a network's leases for reading; the fd is the caller's. */
+int records_open_leases(const struct records *records, const char *network, int *ret_fd);
 
 /* dnsmasq's files of reservations, names and name servers; text is the whole of one. */
 int records_save_hosts(struct records *records, const char *network, const char *text);

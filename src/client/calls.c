@@ -396,3 +396,28 @@ vmnet_broker_status_t vmnet_broker_enlarge_socket_buffers(
 		*bytes = enlarged;
 	return VMNET_BROKER_SUCCESS;
 }
+
+vmnet_broker_status_t vmnet_broker_serve_counters(
+	vmnet_broker_t *broker, const char *interface_name, int *listener)
+{
+	cleanup_answer struct handle_answer answer;
+	struct serve_counters_call call;
+	uint32_t index;
+	vmnet_broker_status_t status = handle_begin(broker);
+
+	handle_answer_init(&answer);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (text_copy(call.interface_name, sizeof(call.interface_name), interface_name) < 0)
+		return handle_fail(broker, VMNET_BROKER_INVALID_REQUEST,
+			"no interface has a name of more than %zu bytes",
+			sizeof(call.interface_name) - 1);
+	status = call_method(broker, BROKER_INTERFACE ".ServeCounters",
+		serve_counters_encode(&call), NULL, 0, &answer);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (served_counters_decode(answer.reply.parameters, &index) < 0 ||
+		take_fds(&index, 1, &answer.fds, listener) < 0)
+		return fail_reply(broker);
+	return VMNET_BROKER_SUCCESS;
+}

@@ -22,8 +22,12 @@ static void create_interface(struct attach_request *request)
 	wanted.sockets_count = request->vm_socket >= 0 ? 1 : 0;
 	request->status = vmnet_broker_create_interface(
 		request->broker, options->interface.network, &wanted, &request->interface);
-	if (request->status == VMNET_BROKER_SUCCESS)
+	if (request->status == VMNET_BROKER_SUCCESS) {
+		/* A broker of an earlier version has no use for them. */
+		(void)vmnet_broker_serve_counters(
+			request->broker, request->interface.name, &request->counters_listener);
 		return;
+	}
 	said = vmnet_broker_reason(request->broker);
 	snprintf(request->reason, sizeof(request->reason), "cannot join network \"%s\": %s",
 		interface_options_network(&options->interface),
@@ -66,6 +70,7 @@ int attach_request_start(vmnet_broker_t *broker, const struct helper_options *op
 	request->broker = broker;
 	request->options = options;
 	request->vm_socket = vm_socket;
+	request->counters_listener = -1;
 	request->done_event = eventfd(0, EFD_CLOEXEC);
 	if (request->done_event < 0)
 		return -errno;

@@ -19,7 +19,8 @@ struct attach_request {
 	pthread_t thread;
 	vmnet_broker_status_t status;
 	struct vmnet_broker_interface interface; /* on success; its queues are the caller's */
-	char reason[ATTACH_REASON_SIZE];         /* on failure: one line for people */
+	int counters_listener; /* where its counters are asked for, the caller's; -1: nowhere */
+	char reason[ATTACH_REASON_SIZE]; /* on failure: one line for people */
 };
 
 /*

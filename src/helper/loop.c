@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,6 +55,13 @@ static int start_timer(uint32_t interval_seconds)
 	return take_fd(&timer);
 }
 
+static void count(const struct loop *loop, struct direction_counters counters[DIRECTION_COUNT])
+{
+	for (enum direction direction = 0; direction < DIRECTION_COUNT; direction++)
+		cable_count(loop->cable, direction, &counters[direction]);
+	counters_add(&counters[DIRECTION_VM_TO_HOST], loop->strangers);
+}
+
 static void print_stats(const struct loop *loop, int timer)
 {
 	struct direction_counters counters[DIRECTION_COUNT];
@@ -64,12 +72,29 @@ static void print_stats(const struct loop *loop, int timer)
 	if (read(timer, &ignored, sizeof(ignored)) < 0)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
-	for (enum direction direction = 0; direction < DIRECTION_COUNT; direction++)
-		cable_count(loop->cable, direction, &counters[direction]);
-	counters_add(&counters[DIRECTION_VM_TO_HOST], loop->strangers);
+	count(loop, counters);
 	if (stats_to_text(&now, &counters[DIRECTION_HOST_TO_VM], &counters[DIRECTION_VM_TO_HOST],
 		    text) == 0)
 		log_info("stats", "%s", text);
+}
+
+/* Answers one who asks. Its socket has room for this much, or it gets nothing. */
+static void tell_counters(struct loop *loop)
+{
+	cleanup_fd int asker =
+		accept4(loop->counters_listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct direction_counters counters[DIRECTION_COUNT];
+	cleanup_free char *text = NULL;
+
+	/* Otherwise one who cannot be accepted would wake the loop for ever. */
+	if (asker < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+		loop->counters_listener = -1;
+	if (asker < 0)
+		return;
+	count(loop, counters);
+	text = stats_to_traffic(&counters[DIRECTION_HOST_TO_VM], &counters[DIRECTION_VM_TO_HOST]);
+	if (text && write(asker, text, strlen(text)) < 0)
+		log_debug("stats", "who asked for counters did not wait: %s", strerror(errno));
 }
 
 static enum outcome judge_end(const struct loop *loop)
@@ -141,6 +166,7 @@ enum wait_fd {
 	WAIT_FD_SIGNALS,
 	WAIT_FD_STATS,
 	WAIT_FD_INTERFACE,
+	WAIT_FD_COUNTERS,
 	WAIT_FD_CABLE,
 	WAIT_FD_WATCH = WAIT_FD_CABLE + CABLE_FDS,
 	WAIT_FD_COUNT = WAIT_FD_WATCH + PEER_WATCH_FDS,
@@ -155,6 +181,7 @@ static enum outcome wait_for_end(struct loop *loop, int stats_timer, int interfa
 			[WAIT_FD_SIGNALS] = {.fd = loop->signals, .events = POLLIN},
 			[WAIT_FD_STATS] = {.fd = stats_timer, .events = POLLIN},
 			[WAIT_FD_INTERFACE] = {.fd = interface_timer, .events = POLLIN},
+			[WAIT_FD_COUNTERS] = {.fd = loop->counters_listener, .events = POLLIN},
 		};
 
 		cable_fill(loop->cable, &fds[WAIT_FD_CABLE]);
@@ -162,6 +189,8 @@ static enum outcome wait_for_end(struct loop *loop, int stats_timer, int interfa
 		poll(fds, array_length(fds), -1);
 		if (fds[WAIT_FD_STATS].revents)
 			print_stats(loop, stats_timer);
+		if (fds[WAIT_FD_COUNTERS].revents)
+			tell_counters(loop);
 		if (fds[WAIT_FD_SIGNALS].revents)
 			outcome = take_signal(loop->signals);
 		if (outcome == OUTCOME_GO_ON && fds[WAIT_FD_INTERFACE].revents)

@@ -26,6 +26,7 @@ struct loop {
 	const struct direction_counters *strangers; /* added to what came from the VM */
 	struct cable *cable;
 	struct peer_watch *watch;
+	int counters_listener; /* who connects is told what was counted; -1: nobody can */
 	bool has_told_trouble; /* the loop's own */
 };
 

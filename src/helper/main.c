@@ -30,12 +30,16 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 /* The original sizes the VM's queue with 4 MiB: two milliseconds of a fast guest. Below a quarter
  * of it bursts of one TCP window are lost. */
 #define SOCKET_BUFFER_GOOD (1u << 20)
+
+/* Who asks at the same moment; the broker leaves out whom it cannot ask. */
+#define COUNTERS_BACKLOG 16
 
 struct helper {
 	struct helper_options options;
@@ -46,6 +50,7 @@ struct helper {
 	struct socket_server server;
 	struct vmnet_broker_interface interface;
 	int interface_fd; /* of a link that does not tell when it goes; else -1 */
+	int counters_listener;
 	struct direction_counters strangers; /* messages dropped while waiting for the client */
 	struct cable cable;
 	struct peer_watch watch;
@@ -54,6 +59,7 @@ struct helper {
 static void init_helper(struct helper *helper)
 {
 	helper->signals = helper->vm_socket = helper->interface_fd = -1;
+	helper->counters_listener = -1;
 	cable_init(&helper->cable);
 	peer_watch_init_off(&helper->watch);
 	socket_server_init(&helper->server);
@@ -68,6 +74,7 @@ static void finish_helper(struct helper *helper)
 	for (size_t i = 0; i < helper->interface.queues_count; i++)
 		fd_close(helper->interface.queues[i]);
 	fd_close(helper->interface_fd);
+	fd_close(helper->counters_listener);
 	fd_close(helper->signals);
 	vmnet_broker_close(helper->broker);
 }
@@ -207,6 +214,7 @@ static enum outcome take_interface(struct helper *helper, const struct attach_re
 		return OUTCOME_FAILED;
 	}
 	helper->interface = request->interface;
+	helper->counters_listener = request->counters_listener;
 	if (interface->held_by_connection)
 		helper->interface_fd = fcntl(interface->queues[0], F_DUPFD_CLOEXEC, 0);
 	log_debug("main", "interface %s joined network \"%s\"", interface->name,
@@ -354,6 +362,9 @@ static enum outcome start_forwarding(struct helper *helper)
 
 	if (!error)
 		error = cable_start(&helper->cable);
+	/* Not before: until now nobody would have answered. */
+	if (!error && listen(helper->counters_listener, COUNTERS_BACKLOG) < 0)
+		fd_close(take_fd(&helper->counters_listener));
 	if (!error)
 		return OUTCOME_GO_ON;
 	log_error("main", "cannot forward: %s", strerror(-error));
@@ -369,6 +380,7 @@ static enum outcome run_until_end(struct helper *helper)
 		.strangers = &helper->strangers,
 		.cable = &helper->cable,
 		.watch = &helper->watch,
+		.counters_listener = helper->counters_listener,
 	};
 
 	return loop_run(&loop, helper->options.stats_interval_seconds);

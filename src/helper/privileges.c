@@ -33,7 +33,8 @@ static const char *const allowed_system_calls[] = {
 	"timerfd_settime",
 	"clock_gettime",
 	"restart_syscall",
-	/* the client of --socket or --stream, and who sends */
+	/* who asks for counters, the client of --socket or --stream, and who sends */
+	"listen",
 	"accept4",
 	"recvfrom",
 	"connect",

@@ -1,5 +1,8 @@
 #include "helper/stats.h"
 
+#include "wire/messages.h"
+#include "wire/varlink.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,4 +56,22 @@ int stats_to_text(const struct timespec *time, const struct direction_counters *
 	snprintf(text, STATS_TEXT_SIZE, "{\"time\": \"%s\", \"host\": %s, \"vm\": %s}", time_text,
 		host, vm);
 	return 0;
+}
+
+static struct traffic_counters traffic_of(const struct direction_counters *counters)
+{
+	return (struct traffic_counters){
+		.packets = value_of(&counters->packets),
+		.bytes = value_of(&counters->bytes),
+		.drops = value_of(&counters->drops),
+	};
+}
+
+char *stats_to_traffic(
+	const struct direction_counters *host_to_vm, const struct direction_counters *vm_to_host)
+{
+	struct traffic traffic = {traffic_of(host_to_vm), traffic_of(vm_to_host)};
+	cleanup_json json_t *object = traffic_encode(&traffic);
+
+	return object ? json_dumps(object, JSON_COMPACT) : NULL;
 }

@@ -1,5 +1,5 @@
 /*
- * The line of counters that --stats-interval asks for.
+ * The line of counters that --stats-interval asks for, and the one that vmnet-broker does.
  */
 #pragma once
 
@@ -17,3 +17,8 @@
  */
 int stats_to_text(const struct timespec *time, const struct direction_counters *host_to_vm,
 	const struct direction_counters *vm_to_host, char *text);
+
+/* The same counters as vmnet-broker reads them (ServeCounters in docs/protocol.md), to be freed;
+ * NULL when memory is out. */
+char *stats_to_traffic(
+	const struct direction_counters *host_to_vm, const struct direction_counters *vm_to_host);

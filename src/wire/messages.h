@@ -207,3 +207,99 @@ int list_forwards_decode(json_t *parameters, struct list_forwards_call *ret_call
 int remove_forward_decode(json_t *parameters, struct remove_forward_call *ret_call, char *reason);
 
 json_t *broker_forward_encode(const struct broker_forward *forward);
+
+/* DescribeNetwork(network). */
+struct describe_network_call {
+	char network[NETWORK_NAME_SIZE];
+};
+
+/* What a network serves and how it keeps its VMs, as DescribeNetwork tells it. */
+struct broker_network_settings {
+	bool dhcp, dns, router_advertisement;
+	uint32_t lease_s;
+	bool isolation, lock_mac;
+	bool pinned; /* kept without users */
+};
+
+/* DescribeNetwork's answer beside the network itself. */
+struct broker_network_details {
+	const char *state;   /* "absent", "starting", "running", "lingering" */
+	const char *problem; /* why it is out of service; empty: it is not */
+	struct broker_network_settings settings;
+	uint32_t connections, interfaces; /* how many there are of everybody's */
+};
+
+/* A DHCP lease, as ListLeases tells it. */
+struct listed_lease {
+	char network[NETWORK_NAME_SIZE];
+	struct in_addr address;
+	struct mac mac;
+	char hostname[HOSTNAME_SIZE]; /* empty: none */
+	char interface_name[16];      /* of the VM that has this MAC; empty: there is none */
+	uint32_t uid;                 /* its owner, where it has an interface */
+	uint32_t expires_in_s;
+};
+
+/* ListLeases(after). */
+struct list_leases_call {
+	struct in_addr after; /* the address before the first one wanted */
+};
+
+/* Frames of one direction. Each counter only grows. */
+struct traffic_counters {
+	uint64_t packets, bytes;
+	uint64_t drops; /* frames that came and went no further */
+};
+
+/* Of one interface. */
+struct traffic {
+	struct traffic_counters host_to_vm, vm_to_host;
+};
+
+/* What was counted of an interface, as ListStatistics tells it. */
+struct broker_statistics {
+	char network[NETWORK_NAME_SIZE];
+	char interface_name[16];
+	char hostname[HOSTNAME_SIZE]; /* empty: none */
+	bool has_uid;
+	uint32_t uid;
+	bool has_kernel;
+	struct traffic kernel; /* at the TAP */
+	bool has_helper;
+	struct traffic helper; /* at the VM's side of its cable */
+};
+
+/* ListStatistics(after). */
+struct list_statistics_call {
+	char after[16]; /* empty: from the first on */
+};
+
+/* ServeCounters(interfaceName). */
+struct serve_counters_call {
+	char interface_name[16];
+};
+
+int describe_network_decode(
+	json_t *parameters, struct describe_network_call *ret_call, char *reason);
+int list_leases_decode(json_t *parameters, struct list_leases_call *ret_call, char *reason);
+int list_statistics_decode(json_t *parameters, struct list_statistics_call *ret_call, char *reason);
+
+json_t *serve_counters_encode(const struct serve_counters_call *call);
+int serve_counters_decode(json_t *parameters, struct serve_counters_call *ret_call, char *reason);
+
+/* ServeCounters' answer, {"listener": 0}: the index of the message's fd. */
+json_t *served_counters_encode(uint32_t listener);
+int served_counters_decode(json_t *parameters, uint32_t *ret_listener);
+
+json_t *network_described_encode(
+	const struct broker_network *network, const struct broker_network_details *details);
+json_t *listed_lease_encode(const struct listed_lease *lease);
+json_t *broker_statistics_encode(const struct broker_statistics *statistics);
+
+/*
+ * What a helper answers when its counters are asked for: one message of TRAFFIC_TEXT_MAX bytes at
+ * most, the type Traffic as JSON text.
+ */
+#define TRAFFIC_TEXT_MAX 512
+json_t *traffic_encode(const struct traffic *traffic);
+int traffic_from_text(const char *bytes, size_t size, struct traffic *ret_traffic);
