@@ -2,6 +2,7 @@
 #include "rootless/namespaces.h"
 
 #include "base/text.h"
+#include "rootless/pause.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -17,8 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define TUN_DEVICE  "/dev/net/tun"
-#define RECORD_FILE "namespace"
+#define TUN_DEVICE "/dev/net/tun"
 /* As priv names them; the broker has a record of each, named by what follows. */
 #define TAP_PREFIX "vmtap"
 
@@ -33,7 +33,7 @@ static void read_record(struct search *search)
 	char path[PATH_MAX];
 	cleanup_file FILE *file = NULL;
 
-	snprintf(path, sizeof(path), "%s/" RECORD_FILE, search->runtime_directory);
+	snprintf(path, sizeof(path), "%s/" NAMESPACE_RECORD, search->runtime_directory);
 	file = fopen(path, "re");
 	if (!file || fscanf(file, "%llu", &search->inode) != 1)
 		search->inode = 0;

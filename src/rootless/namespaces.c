@@ -19,8 +19,6 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-/* Of nsfs, as proc(5) shows it; a broker whose pause process has gone finds it again by this. */
-#define RECORD_FILE       "namespace"
 #define PAUSE_PATIENCE_MS 5000
 
 void namespaces_init(struct namespaces *namespaces)
@@ -273,6 +271,7 @@ int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_
 	struct sockaddr_un address;
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
+	char byte;
 	int error = make_address(runtime_directory, &address);
 
 	namespaces_init(&namespaces);
@@ -285,6 +284,9 @@ int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_
 	if (peer.uid != geteuid())
 		return -EPERM;
 	error = take_of_process(peer.pid, &namespaces);
+	/* While it is there its number is nobody else's. */
+	if (!error && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+		error = -ENOENT;
 	if (error)
 		return error;
 	namespaces.hold = take_fd(&fd);
@@ -300,7 +302,7 @@ static int write_record(const char *runtime_directory, const struct namespaces *
 	char path[PATH_MAX];
 	cleanup_file FILE *file = NULL;
 
-	snprintf(path, sizeof(path), "%s/" RECORD_FILE, runtime_directory);
+	snprintf(path, sizeof(path), "%s/" NAMESPACE_RECORD, runtime_directory);
 	file = fopen(path, "we");
 	if (!file || fprintf(file, "%llu\n", (unsigned long long)namespaces_inode(namespaces)) < 0)
 		return -errno;

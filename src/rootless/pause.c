@@ -131,6 +131,7 @@ static void remove_path(const char *runtime_directory)
 	if (!take_lock(lock))
 		return;
 	unlinkat(runtime, PAUSE_SOCKET, 0);
+	unlinkat(runtime, NAMESPACE_RECORD, 0);
 	unlinkat(runtime, "lock", 0);
 }
 

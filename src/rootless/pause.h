@@ -7,6 +7,8 @@
 
 /* Where it listens, below the runtime directory. SO_PEERCRED of a connection tells its pid. */
 #define PAUSE_SOCKET "pause"
+/* The inode number of the network namespace, there too. */
+#define NAMESPACE_RECORD "namespace"
 /* Where its starter leaves a bound AF_UNIX stream socket, and the first connection, over which it
  * says with one byte that it listens. */
 #define PAUSE_LISTEN_FD 3
