@@ -127,6 +127,10 @@ struct vmnet_broker_interface_options {
 	size_t sockets_count;
 	/* Which network, where network_name is NULL. */
 	const struct vmnet_broker_network_options *network;
+	/* For a program that opens a TAP by its name and takes no fd: there are no queues then, the
+	 * name is this user's to open, and the interface is held_by_connection. queues and vhost
+	 * stay 0 and false. */
+	bool named;
 };
 
 /* An interface: TAP queues with IFF_NO_PI and IFF_VNET_HDR. */

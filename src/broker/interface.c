@@ -182,6 +182,8 @@ static int try_attach(struct network *network, struct interface *interface,
 			.queues = record->queues,
 			.isolated = interface->isolated,
 			.locked = interface->locked,
+			.named = interface->named,
+			.owner = record->uid,
 			.mac = record->mac,
 			.address = record->address,
 			.uplink = network_is_bridged(network) ? network->settings.uplink : NULL,
@@ -192,7 +194,7 @@ static int try_attach(struct network *network, struct interface *interface,
 		return error;
 	}
 	interface->is_leased = error > 0;
-	ret_fds->count = record->queues;
+	ret_fds->count = interface->named ? 0 : record->queues;
 	return 0;
 }
 
@@ -262,9 +264,10 @@ static void report_creation(const struct interface *interface)
 		inet_ntop(AF_INET, &interface->record.address, address, sizeof(address));
 	platform_interface_name(interface->number, name);
 	log_info(interface->network->tag,
-		"created interface %s for user %d: %sMAC %s, address %s%s", name,
+		"created interface %s for user %d: %sMAC %s, address %s%s%s", name,
 		(int)interface->record.uid, interface->locked ? "locked to " : "", mac, address,
-		interface->isolated ? ", isolated" : "");
+		interface->isolated ? ", isolated" : "",
+		interface->named ? ", to be opened by name" : "");
 }
 
 static void update_hosts(struct network *network)
@@ -312,6 +315,7 @@ int interface_create(struct network *network, const struct create_interface_call
 		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
 	interface->isolated = network->settings.isolation || call->isolation;
 	interface->locked = network->settings.lock_mac;
+	interface->named = call->named;
 	record = &interface->record;
 	record->uid = uid;
 	record->queues = call->queues ? call->queues : 1;
@@ -326,7 +330,7 @@ int interface_create(struct network *network, const struct create_interface_call
 		error = vm_names_check(network, call->hostname, failure);
 	if (!error && !is_bridged)
 		error = reserve_address(network, record, failure);
-	if (!error && is_bridged && owner->pid > 0)
+	if (!error && (is_bridged || call->named) && owner->pid > 0)
 		(void)platform_identify_process(
 			network->registry->platform, owner->pid, &record->holder);
 	if (!error)
@@ -351,7 +355,7 @@ static const char *judge_lease(
 
 	if (record->uid == RECORDS_OWNER_UNKNOWN || record->holder.pid <= 0)
 		return "who had it made is not known";
-	if (memcmp(&link->mac, &record->mac, sizeof(link->mac)) != 0)
+	if (!link->named && memcmp(&link->mac, &record->mac, sizeof(link->mac)) != 0)
 		return "its holder changed its address";
 	if (platform_watch_process(platform, link->number, &record->holder) < 0)
 		return "the process that had it made has ended";
@@ -372,6 +376,7 @@ void interface_adopt(struct network *network, const struct platform_interface *l
 	interface->is_leased = link->is_leased;
 	interface->isolated = link->isolated;
 	interface->locked = link->locked;
+	interface->named = link->named;
 	platform_interface_name(number, name);
 	error = records_load_interface(network->registry->records, number, &interface->record);
 	if (error) {

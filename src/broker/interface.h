@@ -11,6 +11,7 @@ struct interface {
 	struct interface *next; /* network->interfaces */
 	uint32_t number;
 	bool isolated, locked; /* as its port is kept; the kernel remembers it */
+	bool named;            /* its owner opens it by its name; the kernel remembers this, too */
 	bool is_leased;        /* there is no fd whose close would end it */
 	struct interface_record record;
 	char end_reason[96]; /* why it goes; empty: its holder closed it */

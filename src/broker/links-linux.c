@@ -17,6 +17,8 @@
 /* A burst of some thousand links; the kernel caps it at net.core.rmem_max. */
 #define RECEIVE_BUFFER (1 << 20)
 
+#define OWNER_NONE UINT32_MAX
+
 /* A link of ours that is known to exist: its end will be told. */
 struct known_link {
 	int index;
@@ -44,7 +46,7 @@ struct link_view {
 	uint32_t mtu;
 	int master; /* 0: none */
 	bool persistent;
-	bool owner_is_root;
+	uint32_t owner; /* of a TAP; OWNER_NONE: any local user could join it, with more queues */
 	bool has_group;
 };
 
@@ -114,11 +116,11 @@ void link_watch_remove_network(struct link_watch *watch, const char *network)
 	}
 }
 
-/* Whom priv makes the owner. The root of a user namespace has another number outside of it, and
- * which of them is told depends on who asked, or caused the event. */
-static bool is_root(const struct link_watch *watch, uint32_t uid)
+/* The root of a user namespace has another number outside of it, and which of them is told depends
+ * on who asked, or caused the event. */
+static uint32_t read_owner(const struct link_watch *watch, uint32_t uid)
 {
-	return uid == 0 || (watch->platform->is_rootless && uid == geteuid());
+	return watch->platform->is_rootless && uid == geteuid() ? 0 : uid;
 }
 
 static void read_tun(
@@ -131,9 +133,8 @@ static void read_tun(
 		nla_parse_nested(tun, IFLA_TUN_MAX, info[IFLA_INFO_DATA], NULL) < 0)
 		return;
 	view->persistent = tun[IFLA_TUN_PERSIST] && nla_get_u8(tun[IFLA_TUN_PERSIST]) != 0;
-	/* Without an owner any local user could join a multi-queue TAP. */
-	view->owner_is_root =
-		tun[IFLA_TUN_OWNER] && is_root(watch, nla_get_u32(tun[IFLA_TUN_OWNER]));
+	if (tun[IFLA_TUN_OWNER])
+		view->owner = read_owner(watch, nla_get_u32(tun[IFLA_TUN_OWNER]));
 	view->has_group = tun[IFLA_TUN_GROUP];
 }
 
@@ -150,7 +151,7 @@ static bool read_link(
 {
 	const struct ifinfomsg *header = nlmsg_data(message);
 	struct nlattr *attributes[IFLA_MAX + 1];
-	struct link_view view = {.owner_is_root = false};
+	struct link_view view = {.owner = OWNER_NONE};
 	const struct nlattr *address;
 
 	/* Another family is a bridge's word on its port, even where it says that a link ends. */
@@ -190,17 +191,19 @@ static bool read_number(const char *name, uint32_t *ret_number)
 
 /*
  * priv gives address and owner before the tag, so that no message with a tag shows a TAP half made
- * as far as these go.
+ * as far as these go. A named one is made persistent last; should its holder undo that, it ends
+ * with his fd, as others do.
  */
 static const char *judge(const struct link_view *view, uint32_t number)
 {
+	const struct link_port *port = &view->tag.port;
 	struct mac mac = tap_mac(number);
 
 	if (memcmp(&view->mac, &mac, sizeof(mac)) != 0)
 		return "its holder changed its address";
-	if (view->persistent)
+	if (view->persistent && !port->named)
 		return "its holder made it persistent";
-	if (!view->owner_is_root)
+	if (view->owner != (port->named ? port->owner : 0))
 		return "its holder changed its owner";
 	if (view->has_group)
 		return "its holder gave it to a group";
@@ -483,6 +486,8 @@ static int visit_tap(struct link_watch *watch, const struct link_view *view,
 	struct platform_interface interface = {
 		.isolated = view->tag.port.isolated,
 		.locked = view->tag.port.locked,
+		.named = view->tag.port.named,
+		.is_leased = view->tag.port.named,
 	};
 	int error;
 

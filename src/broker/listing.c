@@ -28,6 +28,7 @@ void listing_describe_interface(
 		.queues = record->queues,
 		.isolated = interface->isolated,
 		.locked = interface->locked,
+		.named = interface->named,
 	};
 
 	text_copy(described.network, sizeof(described.network), interface->network->name);

@@ -265,17 +265,17 @@ static json_t *encode_created(const struct interface *interface, const struct in
 		.address = record->address,
 		.held_by_connection = interface->is_leased,
 		.locked = interface->locked,
-		.queues_count = record->queues,
+		.queues_count = (uint32_t)(fds->count - fds->vhosts_count),
 		.vhosts_count = (uint32_t)fds->vhosts_count,
 		.socket_buffer_bytes = socket_buffer_bytes,
 	};
 
 	network_describe(interface->network, &created.network);
 	platform_interface_name(interface->number, created.interface_name);
-	for (uint32_t i = 0; i < record->queues; i++)
+	for (uint32_t i = 0; i < created.queues_count; i++)
 		created.queues[i] = i;
 	for (uint32_t i = 0; i < created.vhosts_count; i++)
-		created.vhosts[i] = record->queues + i;
+		created.vhosts[i] = created.queues_count + i;
 	return created_interface_encode(&created);
 }
 

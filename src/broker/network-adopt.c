@@ -56,7 +56,7 @@ static void adopt_interface(void *context, const struct platform_interface *link
 	struct registry *registry = context;
 	struct network *network = registry_find_entry(registry, link->network);
 
-	if (!network || network->state == NETWORK_ABSENT || link->is_leased)
+	if (!network || network->state == NETWORK_ABSENT || (link->is_leased && !link->named))
 		network = bridged_adopt(registry, link->network);
 	if (!network)
 		log_warn("main", "interface number %08x belongs to network %s, which has no bridge",

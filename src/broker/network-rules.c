@@ -20,7 +20,7 @@ static bool has_taps(const struct registry *registry)
 	for (const struct network *network = registry->networks; network; network = network->next)
 		for (const struct interface *found = network->interfaces; found;
 			found = found->next)
-			if (!found->is_leased)
+			if (!found->is_leased || found->named)
 				return true;
 	return false;
 }

@@ -137,9 +137,10 @@ int platform_attach(struct platform *platform, const char *network,
 	*added = (struct fake_interface){.link.number = port->number, .port = *port};
 	snprintf(added->link.network, sizeof(added->link.network), "%s", network);
 	platform->interfaces_count++;
-	for (uint32_t i = 0; i < port->queues; i++)
+	for (uint32_t i = 0; i < port->queues && !port->named; i++)
 		ret_fds[i] = eventfd(0, EFD_CLOEXEC);
-	added->link.is_leased = port->uplink != NULL && platform->uplinks_are_nics;
+	added->link.named = port->named;
+	added->link.is_leased = port->named || (port->uplink != NULL && platform->uplinks_are_nics);
 	added->link.mac = port->mac;
 	return added->link.is_leased;
 }

@@ -242,12 +242,15 @@ int platform_attach(struct platform *platform, const char *network,
 				.number = port->number,
 				.queues = port->queues,
 				.port = (port->isolated ? VERB_PORT_ISOLATED : 0u) |
-					(port->locked ? VERB_PORT_LOCKED : 0u),
+					(port->locked ? VERB_PORT_LOCKED : 0u) |
+					(port->named ? VERB_PORT_NAMED : 0u),
 				.address = port->address.s_addr,
+				.owner = port->named ? port->owner : 0,
 			},
 	};
 	cleanup_fds struct fd_list fds;
 	struct verb_reply reply;
+	size_t fds_count = port->named ? 0 : port->queues;
 	int error =
 		text_copy(request.create_tap.network, sizeof(request.create_tap.network), network);
 
@@ -259,14 +262,14 @@ int platform_attach(struct platform *platform, const char *network,
 		error = call_and_settle(platform, &request, &reply, &fds, detail);
 	if (error)
 		return error;
-	if (fds.count != port->queues)
+	if (fds.count != fds_count)
 		return -EPROTO;
 	error = watch_interface(platform, &reply, port, network);
 	if (error)
 		return error;
-	for (size_t i = 0; i < port->queues; i++)
+	for (size_t i = 0; i < fds_count; i++)
 		ret_fds[i] = fd_list_take(&fds, i);
-	return reply.result;
+	return port->named ? 1 : reply.result;
 }
 
 int platform_open_vhosts(

@@ -50,6 +50,9 @@ struct platform_port {
 	uint32_t number;
 	uint32_t queues; /* 1 to PLATFORM_QUEUES_MAX */
 	bool isolated;   /* reaches the host and interfaces that are not isolated */
+	/* No fd of it is handed out: owner opens it by its name. queues is 1. */
+	bool named;
+	uid_t owner;
 	/* Sends from mac and address only. */
 	bool locked;
 	struct mac mac;
@@ -63,9 +66,9 @@ struct platform_interface {
 	uint32_t number;
 	char network[NETWORK_NAME_SIZE];
 	bool isolated, locked; /* as in struct platform_port */
-	/* It stays until it is revoked; mac is the VM's then. */
-	bool is_leased;
-	struct mac mac;
+	bool named;            /* as in struct platform_port */
+	bool is_leased;        /* it stays until it is revoked */
+	struct mac mac;        /* the VM's, of one that is leased and not named */
 	const char *tampering; /* what its holder did to it ("its address was changed"), or NULL */
 };
 
@@ -141,7 +144,8 @@ int platform_destroy_network(struct platform *platform, const char *network, cha
 
 /*
  * Makes an interface. ret_fds are the caller's, one a queue; its life is theirs. -EEXIST: the
- * number is in use. 1: it was made on a link that leaves no other way but to revoke it.
+ * number is in use. 1: it leaves no other way but to revoke it: it was made on a link that is so,
+ * or is a named one, of which there are no fds.
  */
 int platform_attach(struct platform *platform, const char *network,
 	const struct platform_port *port, int ret_fds[PLATFORM_QUEUES_MAX], char *detail);

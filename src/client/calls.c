@@ -176,6 +176,7 @@ static vmnet_broker_status_t convert_options(vmnet_broker_t *broker,
 	call->queues = options->queues;
 	call->vhost = options->vhost;
 	call->isolation = options->isolation;
+	call->named = options->named;
 	count_sockets(options->sockets_count, call->sockets, &call->sockets_count);
 	return VMNET_BROKER_SUCCESS;
 }

@@ -95,7 +95,8 @@ int links_delete_bridge(struct links *links, const char *network, struct verb_ou
  * Makes a TAP on the network's bridge and puts its ifindex and one fd a queue into outcome, which
  * holds the only ones: when they are closed the TAP is gone. All that keeps its port is in force
  * before the port is up. -ENOENT: no such network; -EEXIST: the number is in use. With an uplink:
- * on that (see uplink.h), and VERB_IS_MACVTAP when it is a macvtap link.
+ * on that (see uplink.h), and VERB_IS_MACVTAP when it is a macvtap link. A named TAP has no fd and
+ * stays.
  */
 int links_create_tap(
 	struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome);

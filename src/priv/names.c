@@ -13,9 +13,12 @@
 #define TAG_FIELDS    4 /* INSTANCE/KIND/MODE or PORT/NETWORK */
 #define PORT_PLAIN    "-"
 #define PORT_ISOLATED "isolated"
+#define PORT_NAMED    "named"
 #define PORT_LOCKED   "lock"
+#define UID_TEXT_SIZE 11
 #define PORT_TEXT_SIZE                                                                             \
-	(sizeof(PORT_ISOLATED) + sizeof(PORT_LOCKED) + MAC_TEXT_SIZE + INET_ADDRSTRLEN)
+	(sizeof(PORT_ISOLATED) + sizeof(PORT_NAMED) + UID_TEXT_SIZE + sizeof(PORT_LOCKED) +        \
+		MAC_TEXT_SIZE + INET_ADDRSTRLEN)
 #define DOMAIN_END ".vmnet"
 #define FNV_BASIS  2166136261u
 #define FNV_PRIME  16777619u
@@ -60,16 +63,22 @@ int network_mode_from_text(const char *text, enum network_mode *ret_mode)
 
 static void port_to_text(const struct link_port *port, char text[PORT_TEXT_SIZE])
 {
+	char named[sizeof(PORT_NAMED) + UID_TEXT_SIZE + 1] = "";
+	char locked[sizeof(PORT_LOCKED) + MAC_TEXT_SIZE + INET_ADDRSTRLEN + 1] = "";
+	char words[PORT_TEXT_SIZE + 1];
 	char mac[MAC_TEXT_SIZE];
 	char address[INET_ADDRSTRLEN];
 
-	snprintf(text, PORT_TEXT_SIZE, "%s", port->isolated ? PORT_ISOLATED : PORT_PLAIN);
-	if (!port->locked)
-		return;
-	mac_to_text(port->mac, mac);
-	inet_ntop(AF_INET, &port->address, address, sizeof(address));
-	snprintf(text, PORT_TEXT_SIZE, "%s" PORT_LOCKED ",%s,%s",
-		port->isolated ? PORT_ISOLATED "," : "", mac, address);
+	if (port->named)
+		snprintf(named, sizeof(named), "," PORT_NAMED ",%u", port->owner);
+	if (port->locked) {
+		mac_to_text(port->mac, mac);
+		inet_ntop(AF_INET, &port->address, address, sizeof(address));
+		snprintf(locked, sizeof(locked), "," PORT_LOCKED ",%s,%s", mac, address);
+	}
+	snprintf(words, sizeof(words), "%s%s%s", port->isolated ? "," PORT_ISOLATED : "", named,
+		locked);
+	snprintf(text, PORT_TEXT_SIZE, "%s", *words ? words + 1 : PORT_PLAIN);
 }
 
 static void bridge_to_text(const struct link_tag *tag, char text[PORT_TEXT_SIZE])
@@ -151,19 +160,29 @@ static int lock_from_text(char *rest, struct link_port *port)
 	return 0;
 }
 
+static int owner_from_text(const char *text, struct link_port *port)
+{
+	port->named = true;
+	return text ? text_to_uint32(text, 0, LINK_OWNER_MAX, &port->owner) : -EINVAL;
+}
+
+/* In any order and number: is_spelt_so() looks at that. */
 static int port_from_text(char *text, struct link_port *port)
 {
-	const char *word = strsep(&text, ",");
+	const char *word;
 
-	if (!text && strcmp(word, PORT_PLAIN) == 0)
+	if (strcmp(text, PORT_PLAIN) == 0)
 		return 0;
-	if (strcmp(word, PORT_ISOLATED) == 0) {
-		port->isolated = true;
-		if (!text)
-			return 0;
-		word = strsep(&text, ",");
+	while ((word = strsep(&text, ","))) {
+		if (strcmp(word, PORT_LOCKED) == 0)
+			return lock_from_text(text, port);
+		if (strcmp(word, PORT_ISOLATED) == 0)
+			port->isolated = true;
+		else if (strcmp(word, PORT_NAMED) != 0 ||
+			 owner_from_text(strsep(&text, ","), port) < 0)
+			return -EINVAL;
 	}
-	return strcmp(word, PORT_LOCKED) == 0 ? lock_from_text(text, port) : -EINVAL;
+	return 0;
 }
 
 static int bridge_from_text(char *text, struct link_tag *tag)

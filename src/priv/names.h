@@ -8,7 +8,8 @@
  *     vmnet/1/INSTANCE/macvtap/-/NETWORK        a VM's macvtap link, of a network of mode bridged
  * 1 is the version of this format, INSTANCE 8 hexadecimal digits that a broker keeps in its state
  * directory. PORT is how the TAP's port is kept, so that the rules for it can be made again from
- * the links alone: "-", or one or both of "isolated" and "lock,MAC,IPV4", with a comma between.
+ * the links alone: "-", or some of "isolated", "named,UID" (a persistent TAP that UID may open by
+ * its name) and "lock,MAC,IPV4", in this order, with a comma between.
  */
 #pragma once
 
@@ -19,8 +20,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LINK_TAG_SIZE       112
+#define LINK_TAG_SIZE       128
 #define LINK_ALTNAME_SIZE   64
+#define LINK_OWNER_MAX      (UINT32_MAX - 1) /* the last uid; behind it is chown(2)'s "none" */
 #define NAT_TABLE_SIZE      32
 #define FORWARDS_TABLE_SIZE 32
 #define GUARD_TABLE_SIZE    32
@@ -44,6 +46,8 @@ enum link_kind {
 /* How a TAP's port on its bridge is kept. */
 struct link_port {
 	bool isolated;          /* reaches the host and ports that are not isolated */
+	bool named;             /* its TAP is persistent, and owner's to open by its name */
+	uint32_t owner;         /* of named: a uid */
 	bool locked;            /* sends from mac and address only */
 	struct mac mac;         /* of locked */
 	struct in_addr address; /* of locked */

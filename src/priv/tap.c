@@ -49,15 +49,21 @@ static int set_mac(int fd, const char *name, struct mac mac)
 	return ioctl(fd, SIOCSIFHWADDR, &request) < 0 ? -errno : 0;
 }
 
-/* The owner comes first: from here on no other user can join the TAP by its name. */
-static int configure_tap(int fd, const char *name, uint32_t number)
+/*
+ * The owner comes first: from here on no other user can join the TAP by its name. A named one keeps
+ * the header size of any new TAP, since who opens it by name may rely on that; its flags are those
+ * of whoever opened it last (tun_set_iff() in drivers/net/tun.c).
+ */
+static int configure_tap(int fd, const char *name, const struct tap_wish *wish)
 {
-	int header_size = sizeof(struct virtio_net_hdr_mrg_rxbuf);
+	unsigned long owner = wish->port.named ? wish->port.owner : 0;
+	int header_size = wish->port.named ? sizeof(struct virtio_net_hdr)
+					   : sizeof(struct virtio_net_hdr_mrg_rxbuf);
 
-	if (ioctl(fd, TUNSETOWNER, 0) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header_size) < 0 ||
+	if (ioctl(fd, TUNSETOWNER, owner) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header_size) < 0 ||
 		ioctl(fd, TUNSETOFFLOAD, 0) < 0)
 		return -errno;
-	return set_mac(fd, name, tap_mac(number));
+	return set_mac(fd, name, tap_mac(wish->number));
 }
 
 static int tag_tap(struct links *links, struct rtnl_link *bridge, const struct tap_wish *wish,
@@ -118,19 +124,18 @@ static int attach_tap(struct links *links, struct rtnl_link *bridge, const struc
 	return 0;
 }
 
-static int open_queues(
-	const char *name, uint32_t number, uint32_t queues, struct verb_outcome *outcome)
+static int open_queues(const char *name, const struct tap_wish *wish, struct verb_outcome *outcome)
 {
 	int error = 0;
 
-	for (uint32_t i = 0; i < queues && !error; i++) {
+	for (uint32_t i = 0; i < wish->queues && !error; i++) {
 		int fd = -1;
 
-		error = open_queue(name, queues > 1, i == 0, &fd);
+		error = open_queue(name, wish->queues > 1, i == 0, &fd);
 		if (!error)
 			error = outcome_add_fd(outcome, fd);
 		if (!error && i == 0)
-			error = configure_tap(fd, name, number);
+			error = configure_tap(fd, name, wish);
 	}
 	return error;
 }
@@ -164,6 +169,21 @@ static int fail_tap(struct verb_outcome *outcome, int error, const char *name)
 	return outcome_fail(outcome, error, "creating %s: %s", name, strerror(-error));
 }
 
+/*
+ * Last of all, and then the fd is closed, which would be in the way of who opens the TAP by its
+ * name: a priv that is killed before leaves nothing, and after it a TAP that has a tag.
+ */
+static int leave_tap(struct verb_outcome *outcome)
+{
+	if (ioctl(outcome->fds.fds[0], TUNSETPERSIST, 1) < 0) {
+		int error = -errno;
+
+		return outcome_fail(outcome, error, "keeping the TAP: %s", strerror(-error));
+	}
+	fd_list_done(&outcome->fds);
+	return 0;
+}
+
 static int create_port(struct links *links, struct rtnl_link *bridge, const struct tap_wish *wish,
 	struct verb_outcome *outcome)
 {
@@ -172,7 +192,7 @@ static int create_port(struct links *links, struct rtnl_link *bridge, const stru
 	int error;
 
 	tap_interface_name(wish->number, name);
-	error = open_queues(name, wish->number, wish->queues, outcome);
+	error = open_queues(name, wish, outcome);
 	if (error)
 		return fail_tap(outcome, error, name);
 	index = (int)if_nametoindex(name);
@@ -180,6 +200,8 @@ static int create_port(struct links *links, struct rtnl_link *bridge, const stru
 	if (error)
 		return fail_tap(outcome, error, name);
 	error = attach_tap(links, bridge, wish, index, outcome);
+	if (!error && wish->port.named)
+		error = leave_tap(outcome);
 	if (error) {
 		/* Nobody else has an fd yet: closing ours removes the TAP. */
 		fd_list_done(&outcome->fds);
@@ -198,8 +220,14 @@ static int create_on_uplink(
 
 	if (error)
 		return error;
-	return uplink_is_bridge(uplink) ? create_port(links, uplink, wish, outcome)
-					: macvtap_create(links, uplink, &macvtap, outcome);
+	if (uplink_is_bridge(uplink))
+		return create_port(links, uplink, wish, outcome);
+	if (wish->port.named)
+		return outcome_fail(outcome, -EOPNOTSUPP,
+			"%s is no bridge: a VM gets a macvtap link on it, which has no TAP that a "
+			"program could open by name",
+			wish->uplink);
+	return macvtap_create(links, uplink, &macvtap, outcome);
 }
 
 int links_create_tap(struct links *links, const struct tap_wish *wish, struct verb_outcome *outcome)

@@ -160,6 +160,18 @@ static int check_lock(const struct verb_call *call, const struct tap_wish *wish)
 	return 0;
 }
 
+/* A second queue would be any program's of that user to join; uid -1 would leave it without an
+ * owner, and so to everybody. */
+static int check_named(const struct verb_call *call, const struct tap_wish *wish)
+{
+	if (wish->queues != 1)
+		return outcome_fail(
+			call->outcome, -EINVAL, "a TAP to be opened by name has 1 queue");
+	if (wish->port.owner > LINK_OWNER_MAX)
+		return outcome_fail(call->outcome, -EINVAL, "not a user's number");
+	return 0;
+}
+
 static int run_create_tap(const struct verb_call *call)
 {
 	const struct verb_create_tap *wanted = &call->request->create_tap;
@@ -170,6 +182,7 @@ static int run_create_tap(const struct verb_call *call)
 		.queues = wanted->queues,
 		.port.isolated = wanted->port & VERB_PORT_ISOLATED,
 		.port.locked = wanted->port & VERB_PORT_LOCKED,
+		.port.named = wanted->port & VERB_PORT_NAMED,
 	};
 	int error = check_network(call, wanted->network);
 
@@ -184,6 +197,10 @@ static int run_create_tap(const struct verb_call *call)
 		memcpy(wish.port.mac.bytes, wanted->mac, sizeof(wish.port.mac.bytes));
 		wish.port.address.s_addr = wanted->address;
 		error = check_lock(call, &wish);
+	}
+	if (!error && wish.port.named) {
+		wish.port.owner = wanted->owner;
+		error = check_named(call, &wish);
 	}
 	if (!error && !memchr(wanted->uplink, '\0', IFNAMSIZ))
 		error = outcome_fail(call->outcome, -EINVAL, "not an interface's name");

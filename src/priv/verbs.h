@@ -43,7 +43,8 @@ enum verb {
 	/* TAP with vnet_hdr on the network's bridge, owner root, not persistent, up, its port kept
 	 * as asked for before that. Reply: ifindex; fds: one a queue. -EEXIST: the number is in
 	 * use. -ENOENT: no such network. With an uplink: result VERB_IS_MACVTAP where it is no TAP,
-	 * whose link then stays until it is deleted. */
+	 * whose link then stays until it is deleted, as a named TAP does, of which there are no
+	 * fds. */
 	VERB_CREATE_TAP,
 	/* By number; only ours, macvtap links too. -ENOENT: none of ours has it. */
 	VERB_DELETE_TAP,
@@ -124,7 +125,8 @@ struct verb_start_dnsmasq {
 enum verb_port {
 	VERB_PORT_ISOLATED = 1 << 0, /* reaches the host and ports that are not isolated */
 	VERB_PORT_LOCKED = 1 << 1,   /* sends from the given MAC and IPv4 address only */
-	VERB_PORT_ALL = (1 << 2) - 1,
+	VERB_PORT_NAMED = 1 << 2,    /* the TAP is persistent, for owner to open by its name */
+	VERB_PORT_ALL = (1 << 3) - 1,
 };
 
 struct verb_network {
@@ -142,6 +144,7 @@ struct verb_create_tap {
 	uint32_t port;         /* bits of enum verb_port */
 	uint32_t address;      /* of VERB_PORT_LOCKED: the VM's IPv4, network byte order */
 	uint8_t mac[MAC_SIZE]; /* of VERB_PORT_LOCKED: the VM's */
+	uint32_t owner;        /* of VERB_PORT_NAMED, which takes one queue: a uid */
 };
 
 struct verb_delete_tap {

@@ -99,7 +99,7 @@ static void take_fds(struct vmnet_broker_interface *interface, struct attachment
 	attachment->vhosts_count = interface->vhosts_count;
 }
 
-int attach_native(vmnet_broker_t *broker, const struct run_options *options,
+int attach_directly(vmnet_broker_t *broker, const struct run_options *options,
 	struct attachment *attachment, char *error)
 {
 	struct vmnet_broker_network_options network = joining_network(&options->interface);
@@ -109,10 +109,11 @@ int attach_native(vmnet_broker_t *broker, const struct run_options *options,
 	vmnet_broker_status_t status;
 	int result;
 
-	attachment->attach = RUN_ATTACH_NATIVE;
+	attachment->attach = options->attach;
+	wanted.named = options->attach == RUN_ATTACH_TAP;
 	/* A TAP with IFF_MULTI_QUEUE is refused by VM programs that were given one fd. */
 	wanted.queues = run_options_queues(options) > 1 ? options->queues : 0;
-	wanted.vhost = true;
+	wanted.vhost = !wanted.named;
 	status = vmnet_broker_create_interface(
 		broker, options->interface.network, &wanted, &interface);
 	if (status != VMNET_BROKER_SUCCESS)

@@ -114,6 +114,7 @@ static int set_variable(const char *name, const char *value)
 int attachment_set_environment(const struct attachment *attachment)
 {
 	bool is_vhost_user = attachment->attach == RUN_ATTACH_VHOST_USER;
+	bool has_fd = !is_vhost_user && attachment->attach != RUN_ATTACH_TAP;
 	size_t queues_count = attachment_queues_count(attachment);
 	char first_fd[NUMBER_TEXT_SIZE];
 	char mtu[NUMBER_TEXT_SIZE];
@@ -129,7 +130,7 @@ int attachment_set_environment(const struct attachment *attachment)
 		{"VMNET_INTERFACE_NAME", attachment->interface_name},
 		{"VMNET_NETWORK", attachment->network},
 		{"VMNET_MTU", mtu},
-		{"VMNET_FD", is_vhost_user ? NULL : first_fd},
+		{"VMNET_FD", has_fd ? first_fd : NULL},
 		{"VMNET_VHOST_USER_SOCKET", is_vhost_user ? attachment->vhost_user_path : NULL},
 		{"VMNET_QUEUES", queues_count ? queues : NULL},
 		{"VMNET_VHOST_FDS", attachment->attach == RUN_ATTACH_NATIVE ? vhosts : NULL},

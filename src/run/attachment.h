@@ -21,7 +21,7 @@ struct attachment {
 	enum run_attach attach;
 	char *line; /* the JSON line for stdout, with its newline; owned */
 	char network[NETWORK_NAME_SIZE];
-	char interface_name[IFNAMSIZ];
+	char interface_name[IFNAMSIZ]; /* with tap: what the command opens */
 	char mac[MAC_TEXT_SIZE];
 	char address[INET_ADDRSTRLEN]; /* empty: the LAN gives it */
 	uint32_t mtu;                  /* bytes */
@@ -29,7 +29,8 @@ struct attachment {
 	size_t fds_count;
 	int vhosts[RUN_QUEUES_MAX]; /* of /dev/vhost-net, native only; owned; behind fds there */
 	size_t vhosts_count;        /* 0, or fds_count */
-	bool held_by_connection;    /* native only: closing that with the broker would end it */
+	/* native and tap only: closing the connection to the broker would end the interface */
+	bool held_by_connection;
 	/* The path of the socket at which the helper serves vhost-user; empty otherwise. */
 	char vhost_user_path[SOCKET_DIRECTORY_PATH_SIZE];
 	size_t vhost_user_queues;
@@ -54,7 +55,7 @@ void attachment_close_fds(struct attachment *attachment);
  */
 int attachment_read_line(struct attachment *attachment, const char *line);
 
-/* Number of TAP queues or of vhost-user's queue pairs; 0 for a socket, which has none. */
+/* Number of the TAP's fds or of vhost-user's queue pairs; 0 for the others, which have none. */
 size_t attachment_queues_count(const struct attachment *attachment);
 
 /* The numbers that the command's fds have there, as in "4:5:6": fds, and vhosts, which is empty

@@ -87,9 +87,9 @@ static int make_attachment(
 	vmnet_broker_t *broker, const struct run_options *options, struct attachment *attachment)
 {
 	char error[ATTACH_ERROR_SIZE] = "";
-	int result = options->attach == RUN_ATTACH_NATIVE
-			     ? attach_native(broker, options, attachment, error)
-			     : attach_through_helper(broker, options, attachment, error);
+	int result = run_options_need_helper(options)
+			     ? attach_through_helper(broker, options, attachment, error)
+			     : attach_directly(broker, options, attachment, error);
 
 	if (result < 0)
 		log_error(TAG, "%s", error);
@@ -239,7 +239,7 @@ static int run_children(struct supervisor *supervisor, vmnet_broker_t *broker,
 	cleanup_with(close_broker) vmnet_broker_t *held = broker;
 	int result = 0;
 
-	if (attachment->attach != RUN_ATTACH_NATIVE)
+	if (run_options_need_helper(options))
 		result = start_helper(supervisor, options, attachment);
 	if (supervisor->stop_signal)
 		return 128 + supervisor->stop_signal;

@@ -75,11 +75,20 @@ static void add_native(struct line *line, const struct attachment *attachment)
 			line, "-netdev", "tap,id=" NETDEV_ID ",fd%s=%s,vhost=off", plural, queues);
 }
 
+/* Without scripts QEMU takes the TAP as it is. vhost=off as above. */
+static void add_tap(struct line *line, const struct attachment *attachment)
+{
+	add_option(line, "-netdev",
+		"tap,id=" NETDEV_ID ",ifname=%s,script=no,downscript=no,vhost=off",
+		attachment->interface_name);
+}
+
 static void (*const add_netdev[])(struct line *line, const struct attachment *attachment) = {
 	[RUN_ATTACH_SOCKET] = add_socket,
 	[RUN_ATTACH_STREAM] = add_stream,
 	[RUN_ATTACH_VHOST_USER] = add_vhost_user,
 	[RUN_ATTACH_NATIVE] = add_native,
+	[RUN_ATTACH_TAP] = add_tap,
 };
 static_assert(array_length(add_netdev) == RUN_ATTACH_COUNT, "one function per attach kind");
 

@@ -14,6 +14,7 @@ static const char *const attach_names[] = {
 	[RUN_ATTACH_STREAM] = "stream",
 	[RUN_ATTACH_VHOST_USER] = "vhost-user",
 	[RUN_ATTACH_NATIVE] = "native",
+	[RUN_ATTACH_TAP] = "tap",
 };
 static_assert(array_length(attach_names) == RUN_ATTACH_COUNT, "one name per attach kind");
 
@@ -33,7 +34,7 @@ static int parse_attach(void *context, const char *argument, char *error)
 			options->attach_was_named = true;
 			return 0;
 		}
-	return refuse(error, "one of socket, stream, vhost-user, native");
+	return refuse(error, "one of socket, stream, vhost-user, native, tap");
 }
 
 static int parse_queues(void *context, const char *argument, char *error)
@@ -100,7 +101,7 @@ static const struct option_entry table[] = {
 	{.more = interface_option_table, .more_count = INTERFACE_OPTIONS_COUNT},
 	{"attach", 0, "KIND",
 		"fd 4 is a datagram socket (socket, default), a stream or a TAP (native); or "
-		"vhost-user",
+		"vhost-user; or tap: by its name, $VMNET_INTERFACE_NAME",
 		parse_attach},
 	{"queues", 0, "N", "with --attach native: N TAP queues, at fds 4 to 3+N; or of vhost-user",
 		parse_queues},
@@ -138,7 +139,7 @@ static bool queues_have_no_place(const struct run_options *options)
 
 static bool nobody_counts(const struct run_options *options)
 {
-	return options->stats_interval_s && options->attach == RUN_ATTACH_NATIVE;
+	return options->stats_interval_s && !run_options_need_helper(options);
 }
 
 static bool offload_is_half(const struct run_options *options)
@@ -153,7 +154,8 @@ static bool offload_is_double(const struct run_options *options)
 
 static bool offload_is_negotiated(const struct run_options *options)
 {
-	return wants_offload(options) && has_queues(options);
+	return wants_offload(options) && options->attach != RUN_ATTACH_SOCKET &&
+	       options->attach != RUN_ATTACH_STREAM;
 }
 
 static bool offload_confuses_qemu(const struct run_options *options)
@@ -173,15 +175,15 @@ static const struct {
 		"the header says what they would; leave them out"},
 	{offload_is_negotiated,
 		"options --enable-tso, --enable-checksum-offload and --vnet-hdr need --attach "
-		"socket or stream: with native and vhost-user the VM program negotiates offloads "
+		"socket or stream: with others the VM program negotiates offloads "
 		"by itself; leave them out"},
 	{offload_confuses_qemu, "options --enable-tso, --enable-checksum-offload and --vnet-hdr "
 				"exclude --qemu: over sockets QEMU takes finished frames only; use "
 				"--attach native or vhost-user for offloads"},
 	{queues_have_no_place, "option --queues needs --attach native or vhost-user: a socket has "
-			       "no queues"},
-	{nobody_counts, "option --stats-interval excludes --attach native: no helper runs that "
-			"could count; leave one of them out"},
+			       "no queues, and a TAP that is opened by its name has one"},
+	{nobody_counts, "option --stats-interval excludes --attach native and tap: no helper runs "
+			"that could count; leave one of them out"},
 };
 
 static int check_conflicts(const struct run_options *options, char *error)
@@ -219,6 +221,11 @@ int run_options_parse(int argc, char **argv, struct run_options *ret_options, ch
 	options.command = argv + first;
 	*ret_options = options;
 	return 0;
+}
+
+bool run_options_need_helper(const struct run_options *options)
+{
+	return options->attach != RUN_ATTACH_NATIVE && options->attach != RUN_ATTACH_TAP;
 }
 
 uint32_t run_options_queues(const struct run_options *options)

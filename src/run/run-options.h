@@ -10,12 +10,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* How the command reaches its network. All but native have vmnet-helper at the other end. */
+/* How the command reaches its network. The first three have vmnet-helper at the other end. */
 enum run_attach {
 	RUN_ATTACH_SOCKET,     /* a datagram socket */
 	RUN_ATTACH_STREAM,     /* a stream socket, each frame behind its length */
 	RUN_ATTACH_VHOST_USER, /* the path of a vhost-user back-end's socket */
 	RUN_ATTACH_NATIVE,     /* the queues of a TAP */
+	RUN_ATTACH_TAP,        /* the name of a TAP */
 	RUN_ATTACH_COUNT,
 };
 
@@ -46,6 +47,9 @@ struct run_options {
  * --help needs none.
  */
 int run_options_parse(int argc, char **argv, struct run_options *ret_options, char *error);
+
+/* Whether vmnet-helper carries its frames. */
+bool run_options_need_helper(const struct run_options *options);
 
 /* Number of queues the command gets with native and vhost-user, at least 1. */
 uint32_t run_options_queues(const struct run_options *options);

@@ -339,6 +339,16 @@ static const char *create_decode_isolation(json_t *value, void *call)
 	return NULL;
 }
 
+static const char *create_decode_named(json_t *value, void *call)
+{
+	struct create_interface_call *create = call;
+
+	if (!json_is_boolean(value))
+		return "must be true or false";
+	create->named = json_is_true(value);
+	return NULL;
+}
+
 static const char *create_decode_sockets(json_t *value, void *call)
 {
 	struct create_interface_call *create = call;
@@ -359,6 +369,7 @@ static const struct parameter create_parameters[] = {
 	{.name = "queues", .decode = create_decode_queues},
 	{.name = "vhost", .decode = create_decode_vhost},
 	{.name = "isolation", .decode = create_decode_isolation},
+	{.name = "named", .decode = create_decode_named},
 	{.name = "sockets", .decode = create_decode_sockets},
 };
 
@@ -384,11 +395,26 @@ json_t *create_interface_encode(const struct create_interface_call *call)
 		return NULL;
 	if (call->isolation && json_object_set_new(object, "isolation", json_true()) < 0)
 		return NULL;
+	if (call->named && json_object_set_new(object, "named", json_true()) < 0)
+		return NULL;
 	if (call->sockets_count > 0 &&
 		json_object_set_new(
 			object, "sockets", encode_indexes(call->sockets, call->sockets_count)) < 0)
 		return NULL;
 	return take_ptr(object);
+}
+
+/* Its queue and the host's packet mover are for whoever opens it by name. */
+static int check_named(const struct create_interface_call *call, char *reason)
+{
+	if (!call->named || (call->queues <= 1 && !call->vhost))
+		return 0;
+	snprintf(reason, BROKER_REASON_SIZE,
+		"parameter \"named\": the program that opens a TAP by its name has its one queue, "
+		"and "
+		"opens /dev/vhost-net itself; leave out %s",
+		call->vhost ? "vhost" : "queues");
+	return -EINVAL;
 }
 
 int create_interface_decode(
@@ -400,6 +426,8 @@ int create_interface_decode(
 
 	if (!error)
 		error = check_choice(&call.wanted, reason);
+	if (!error)
+		error = check_named(&call, reason);
 	if (!error)
 		*ret_call = call;
 	return error;
@@ -458,7 +486,8 @@ int created_interface_decode(json_t *parameters, struct created_interface *ret_c
 			created.vhosts, &created.vhosts_count) < 0 ||
 		decode_uint32(parameters, "socketBufferBytes", &created.socket_buffer_bytes) < 0)
 		return -EBADMSG;
-	if (!*created.interface_name || created.queues_count == 0 ||
+	if (!*created.interface_name ||
+		(created.queues_count == 0 && !created.held_by_connection) ||
 		(created.vhosts_count > 0 && created.vhosts_count != created.queues_count))
 		return -EBADMSG;
 	*ret_created = created;
@@ -532,10 +561,10 @@ static int set_interface_record(json_t *object, const struct broker_interface *i
 
 json_t *broker_interface_encode(const struct broker_interface *interface)
 {
-	cleanup_json json_t *object = json_pack("{s:s, s:s, s:I, s:b, s:b}", "network",
+	cleanup_json json_t *object = json_pack("{s:s, s:s, s:I, s:b, s:b, s:b}", "network",
 		interface->network, "interfaceName", interface->interface_name, "queues",
 		(json_int_t)interface->queues, "isolated", interface->isolated, "locked",
-		interface->locked);
+		interface->locked, "named", interface->named);
 
 	return object && set_interface_record(object, interface) == 0 ? take_ptr(object) : NULL;
 }

@@ -84,6 +84,7 @@ struct create_interface_call {
 	uint32_t queues;              /* 0: not said, means one queue without IFF_MULTI_QUEUE */
 	bool vhost;                   /* fds of /dev/vhost-net are wanted */
 	bool isolation;               /* it shall not reach other isolated interfaces */
+	bool named;                   /* no fds: its TAP is opened by name; one queue, no vhost */
 	uint32_t sockets_count;
 	uint32_t sockets[BROKER_SOCKETS_MAX]; /* indexes of the message's fds */
 };
@@ -124,6 +125,7 @@ struct broker_interface {
 	uint32_t uid;
 	uint32_t queues;
 	bool isolated, locked; /* how its port is kept */
+	bool named;            /* opened by name */
 };
 
 /* ListNetworks(after). */

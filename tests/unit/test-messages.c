@@ -317,6 +317,28 @@ static void create_survives_the_wire(void **state)
 		"\"queues\":8,\"vhost\":true,\"isolation\":true,\"sockets\":[1,15]}");
 }
 
+static void a_named_tap_has_one_queue(void **state)
+{
+	struct create_interface_call call = {.wanted.network = "host", .named = true}, decoded;
+	char reason[BROKER_REASON_SIZE];
+	json_t *parameters = create_interface_encode(&call);
+
+	assert_int_equal(create_interface_decode(parameters, &decoded, reason), 0);
+	assert_true(decoded.named);
+	json_object_set_new(parameters, "queues", json_integer(1));
+	assert_int_equal(create_interface_decode(parameters, &decoded, reason), 0);
+	json_object_set_new(parameters, "queues", json_integer(2));
+	assert_int_equal(create_interface_decode(parameters, &decoded, reason), -EINVAL);
+	assert_non_null(strstr(reason, "parameter \"named\""));
+	assert_non_null(strstr(reason, "leave out queues"));
+	json_object_del(parameters, "queues");
+	json_object_set_new(parameters, "vhost", json_true());
+	assert_int_equal(create_interface_decode(parameters, &decoded, reason), -EINVAL);
+	assert_non_null(strstr(reason, "leave out vhost"));
+	json_object_del(parameters, "vhost");
+	expect_text(parameters, "{\"network\":\"host\",\"named\":true}");
+}
+
 static void create_needs_only_a_network(void **state)
 {
 	struct create_interface_call call = {.wanted.network = "host"}, decoded;
@@ -333,6 +355,7 @@ static void create_needs_only_a_network(void **state)
 	assert_int_equal(decoded.queues, 0);
 	assert_false(decoded.vhost);
 	assert_false(decoded.isolation);
+	assert_false(decoded.named);
 	assert_int_equal(decoded.sockets_count, 0);
 	json_decref(parameters);
 	expect_text(create_interface_encode(&call), "{\"network\":\"host\"}");
@@ -379,6 +402,7 @@ static void bad_creates_are_refused_with_a_reason(void **state)
 	expect_create_refused("vhost", json_integer(1));
 	expect_create_refused("vhost", json_string("true"));
 	expect_create_refused("isolation", json_integer(1));
+	expect_create_refused("named", json_string("vmtap0"));
 	expect_create_refused("sockets", json_integer(0));
 	expect_create_refused("sockets", load("[0,1,2]"));
 	expect_create_refused("sockets", load("[1,1]"));
@@ -413,6 +437,21 @@ static void a_bridged_interface_has_no_address(void **state)
 	snprintf(created.network.uplink, sizeof(created.network.uplink), "eth0");
 	parameters = created_interface_encode(&created);
 	assert_null(json_object_get(parameters, "address"));
+	assert_int_equal(created_interface_decode(parameters, &decoded), 0);
+	assert_memory_equal(&decoded, &created, sizeof(created));
+	json_decref(parameters);
+}
+
+static void a_named_interface_has_no_fds(void **state)
+{
+	struct created_interface created = make_created(), decoded;
+	json_t *parameters;
+
+	created.held_by_connection = true;
+	created.queues_count = created.vhosts_count = 0;
+	memset(created.queues, 0, sizeof(created.queues));
+	memset(created.vhosts, 0, sizeof(created.vhosts));
+	parameters = created_interface_encode(&created);
 	assert_int_equal(created_interface_decode(parameters, &decoded), 0);
 	assert_memory_equal(&decoded, &created, sizeof(created));
 	json_decref(parameters);
@@ -530,11 +569,11 @@ static void interfaces_are_described(void **state)
 		"\"mac\":\"02:00:00:00:00:01\","
 		"\"interfaceId\":\"6D6B1F5C-40FC-4D10-A8A5-6F7D2C0E9B11\","
 		"\"address\":\"192.168.64.2\",\"hostname\":\"web\",\"uid\":4294967294,"
-		"\"queues\":2,\"isolated\":false,\"locked\":true}");
+		"\"queues\":2,\"isolated\":false,\"locked\":true,\"named\":false}");
 	interface.has_record = false;
 	expect_text(broker_interface_encode(&interface),
 		"{\"network\":\"shared\",\"interfaceName\":\"vmtap00000001\",\"queues\":2,"
-		"\"isolated\":false,\"locked\":true}");
+		"\"isolated\":false,\"locked\":true,\"named\":false}");
 }
 
 static void a_list_of_interfaces_may_begin_anywhere(void **state)
@@ -633,10 +672,12 @@ int main(void)
 		cmocka_unit_test(acquire_survives_the_wire),
 		cmocka_unit_test(bad_acquires_are_refused_with_a_reason),
 		cmocka_unit_test(create_survives_the_wire),
+		cmocka_unit_test(a_named_tap_has_one_queue),
 		cmocka_unit_test(create_needs_only_a_network),
 		cmocka_unit_test(bad_creates_are_refused_with_a_reason),
 		cmocka_unit_test(created_interfaces_survive_the_wire),
 		cmocka_unit_test(a_bridged_interface_has_no_address),
+		cmocka_unit_test(a_named_interface_has_no_fds),
 		cmocka_unit_test(bad_created_interfaces_are_refused),
 		cmocka_unit_test(enlarge_survives_the_wire),
 		cmocka_unit_test(bad_enlarges_are_refused_with_a_reason),

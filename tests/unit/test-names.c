@@ -54,6 +54,15 @@ static struct link_port vm_port(bool isolated)
 	};
 }
 
+static struct link_port named_port(void)
+{
+	struct link_port port = vm_port(true);
+
+	port.named = true;
+	port.owner = LINK_OWNER_MAX;
+	return port;
+}
+
 static void tags_are_written_as_documented(void **state)
 {
 	struct link_tag bridge = {
@@ -82,6 +91,14 @@ static void tags_are_written_as_documented(void **state)
 	assert_string_equal(text,
 		"vmnet/1/ffffffff/tap/isolated,lock,52:54:00:ab:cd:ef,192.168.164.254"
 		"/" LONGEST_NAME);
+	tap.port = (struct link_port){.named = true};
+	link_tag_to_text(&tap, text);
+	assert_string_equal(text, "vmnet/1/ffffffff/tap/named,0/" LONGEST_NAME);
+	tap.port = named_port();
+	link_tag_to_text(&tap, text);
+	assert_string_equal(text,
+		"vmnet/1/ffffffff/tap/isolated,named,4294967294,lock,52:54:00:ab:cd:ef,"
+		"192.168.164.254/" LONGEST_NAME);
 }
 
 static void tags_come_back_from_their_text(void **state)
@@ -93,6 +110,8 @@ static void tags_come_back_from_their_text(void **state)
 		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, "a", {.isolated = true}},
 		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, "a", vm_port(false)},
 		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, LONGEST_NAME, vm_port(true)},
+		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, "a", {.named = true, .owner = 1000}},
+		{1, LINK_KIND_TAP, NETWORK_MODE_SHARED, LONGEST_NAME, named_port()},
 	};
 
 	for (size_t i = 0; i < array_length(tags); i++) {
@@ -107,6 +126,8 @@ static void tags_come_back_from_their_text(void **state)
 		assert_string_equal(tag.network, tags[i].network);
 		assert_int_equal(tag.port.isolated, tags[i].port.isolated);
 		assert_int_equal(tag.port.locked, tags[i].port.locked);
+		assert_int_equal(tag.port.named, tags[i].port.named);
+		assert_int_equal(tag.port.owner, tags[i].port.owner);
 		assert_memory_equal(&tag.port.mac, &tags[i].port.mac, sizeof(tag.port.mac));
 		assert_int_equal(tag.port.address.s_addr, tags[i].port.address.s_addr);
 	}
@@ -140,6 +161,16 @@ static void foreign_aliases_are_no_tags(void **state)
 		"vmnet/1/00c0ffee/tap/-,isolated/blue",
 		"vmnet/1/00c0ffee/tap/isolated,/blue",
 		"vmnet/1/00c0ffee/tap/isolated,isolated/blue",
+		"vmnet/1/00c0ffee/tap/named/blue",
+		"vmnet/1/00c0ffee/tap/named,/blue",
+		"vmnet/1/00c0ffee/tap/named,root/blue",
+		"vmnet/1/00c0ffee/tap/named,-1/blue",
+		"vmnet/1/00c0ffee/tap/named,07/blue",
+		"vmnet/1/00c0ffee/tap/named,4294967295/blue",
+		"vmnet/1/00c0ffee/tap/named,1,named,1/blue",
+		"vmnet/1/00c0ffee/tap/named,1,isolated/blue",
+		"vmnet/1/00c0ffee/tap/lock,52:54:00:ab:cd:ef,10.0.0.2,named,1/blue",
+		"vmnet/1/00c0ffee/bridge/named,1/blue",
 		"vmnet/1/00c0ffee/tap/lock/blue",
 		"vmnet/1/00c0ffee/tap/lock,/blue",
 		"vmnet/1/00c0ffee/tap/lock,52:54:00:ab:cd:ef/blue",

@@ -812,6 +812,41 @@ static void vhost_comes_with_the_queues_where_there_is_one(void **state)
 	network_release(hold);
 }
 
+static struct interface *attach_by_name(struct fixture *fixture, pid_t pid)
+{
+	const struct create_interface_call call = {.named = true};
+	const struct interface_owner owner = {.uid = USER, .pid = pid};
+	struct interface *interface;
+	struct interface_fds fds;
+	struct failure failure;
+
+	assert_int_equal(interface_create(registry_find(&fixture->registry, "shared"), &call,
+				 &owner, &interface, &fds, &failure),
+		0);
+	assert_int_equal(fds.count, 0);
+	assert_true(interface->is_leased && interface->named);
+	return interface;
+}
+
+static void a_named_interface_is_leased_to_its_process(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	uint32_t number = attach_by_name(fixture, 77)->number;
+	uint32_t unknown = attach_by_name(fixture, 0)->number;
+
+	assert_int_equal(platform_fake_interface(fixture->platform, number)->port.owner, USER);
+	network_release(hold);
+	close_registry(fixture);
+	open_registry(fixture);
+	assert_int_equal(registry_adopt(&fixture->registry), 0);
+	assert_int_equal(fixture->platform->watched_number, number);
+	assert_int_equal(fixture->platform->watched_process.pid, 77);
+	assert_true(interface_find(&fixture->registry, number)->named);
+	assert_null(platform_fake_interface(fixture->platform, unknown));
+	assert_int_equal(registry_find(&fixture->registry, "shared")->state, NETWORK_RUNNING);
+}
+
 static void an_address_is_recorded_before_it_is_used(void **state)
 {
 	struct fixture *fixture = *state;
@@ -1404,6 +1439,7 @@ int main(void)
 		REGISTRY_TEST(a_full_subnet_is_told),
 		REGISTRY_TEST(a_failed_interface_leaves_nothing),
 		REGISTRY_TEST(vhost_comes_with_the_queues_where_there_is_one),
+		REGISTRY_TEST(a_named_interface_is_leased_to_its_process),
 		REGISTRY_TEST(an_address_is_recorded_before_it_is_used),
 		REGISTRY_TEST(a_number_in_use_is_passed_over),
 		REGISTRY_TEST(hosts_are_written_for_dnsmasq),

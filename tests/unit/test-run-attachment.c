@@ -129,6 +129,21 @@ static void test_environment_of_a_tap(void **state)
 	assert_string_equal(getenv("VMNET_VHOST_FDS"), "12:13:14:15:16:17:18:19");
 }
 
+static void test_environment_of_a_named_tap(void **state)
+{
+	static const char *const unset[] = {
+		"VMNET_FD", "VMNET_QUEUES", "VMNET_VHOST_FDS", "VMNET_VHOST_USER_SOCKET"};
+	struct attachment attachment = make_attachment(RUN_ATTACH_TAP, 0, 1500);
+
+	for (size_t i = 0; i < array_length(unset); i++)
+		setenv(unset[i], "9", 1);
+	text_copy(attachment.interface_name, sizeof(attachment.interface_name), "vmtap0badcafe");
+	assert_int_equal(attachment_set_environment(&attachment), 0);
+	assert_string_equal(getenv("VMNET_INTERFACE_NAME"), "vmtap0badcafe");
+	for (size_t i = 0; i < array_length(unset); i++)
+		assert_null(getenv(unset[i]));
+}
+
 static void test_done_closes_what_is_left(void **state)
 {
 	struct attachment attachment;
@@ -155,6 +170,7 @@ int main(void)
 		cmocka_unit_test(test_environment_of_a_socket),
 		cmocka_unit_test(test_environment_of_vhost_user),
 		cmocka_unit_test(test_environment_of_a_tap),
+		cmocka_unit_test(test_environment_of_a_named_tap),
 		cmocka_unit_test(test_done_closes_what_is_left),
 	};
 

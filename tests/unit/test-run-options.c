@@ -87,7 +87,11 @@ static void test_attach_kinds(void **state)
 	assert_int_equal(options.attach, RUN_ATTACH_STREAM);
 	assert_int_equal(parse_words("--attach", "vhost-user", "--queues", "4"), 0);
 	assert_int_equal(options.attach, RUN_ATTACH_VHOST_USER);
+	assert_true(run_options_need_helper(&options));
 	assert_int_equal(run_options_queues(&options), 4);
+	assert_int_equal(parse_words("--attach", "tap"), 0);
+	assert_int_equal(options.attach, RUN_ATTACH_TAP);
+	assert_false(run_options_need_helper(&options));
 	assert_int_equal(parse_words("--attach=socket", "--qemu"), 0);
 	assert_int_equal(options.attach, RUN_ATTACH_SOCKET);
 }
@@ -156,8 +160,9 @@ static const struct refusal refusals[] = {
 	{{"--enable-isolation", "--operation-mode", "bridged", "--shared-interface", "eth0"},
 		"--enable-isolation", "excludes --operation-mode bridged"},
 	{{"--operation-mode", "bridged"}, "--operation-mode bridged", "needs --shared-interface"},
-	{{"--attach", "Native"}, "--attach Native", "one of socket, stream, vhost-user, native"},
-	{{"--attach", "vhost"}, "--attach vhost", "one of socket, stream, vhost-user, native"},
+	{{"--attach", "Native"}, "--attach Native",
+		"one of socket, stream, vhost-user, native, tap"},
+	{{"--attach", "vhost"}, "--attach vhost", "one of socket, stream, vhost-user, native, tap"},
 	{{"--enable-tso"}, "--enable-tso", "both or neither"},
 	{{"--enable-checksum-offload"}, "--enable-checksum-offload", "both or neither"},
 	{{"--enable-tso", "--enable-checksum-offload", "--vnet-hdr"}, "--vnet-hdr",
@@ -188,6 +193,9 @@ static const struct refusal refusals[] = {
 	{{"--queues", "2"}, "--queues", "--attach native or vhost-user"},
 	{{"--queues", "1", "--attach", "stream"}, "--queues", "--attach native or vhost-user"},
 	{{"--attach", "native", "--stats-interval", "1"}, "--stats-interval", "leave"},
+	{{"--attach", "tap", "--stats-interval", "1"}, "--stats-interval", "leave"},
+	{{"--attach", "tap", "--queues", "1"}, "--queues", "--attach native or vhost-user"},
+	{{"--attach", "tap", "--vnet-hdr"}, "--vnet-hdr", "leave them out"},
 	{{"--fd", "3"}, "--fd", "--help"},
 	{{"--socket", "/tmp/x"}, "--socket", "--help"},
 	{{"--list-shared-interfaces"}, "--list-shared-interfaces", "--help"},

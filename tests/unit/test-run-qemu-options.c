@@ -28,6 +28,7 @@ static struct attachment make_attachment(
 		attachment.fds_count = queues;
 	}
 	text_copy(attachment.mac, sizeof(attachment.mac), MAC);
+	text_copy(attachment.interface_name, sizeof(attachment.interface_name), "vmtap0");
 	return attachment;
 }
 
@@ -57,6 +58,9 @@ static const struct {
 		"tap,id=vmnet0,fds=4:5:6:7:8:9:10:11,vhost=on,"
 		"vhostfds=12:13:14:15:16:17:18:19",
 		"virtio-net-pci,netdev=vmnet0,mac=" MAC ",mq=on,vectors=18,host_mtu=65520"},
+	{RUN_ATTACH_TAP, 0, 0, 1500,
+		"tap,id=vmnet0,ifname=vmtap0,script=no,downscript=no,vhost=off",
+		"virtio-net-pci,netdev=vmnet0,mac=" MAC},
 };
 
 static void test_options_of_fds(void **state)

@@ -455,6 +455,26 @@ static void a_tap_has_the_port_that_was_asked_for(void **state)
 	assert_true(fake.port.locked && !fake.port.isolated);
 	assert_memory_equal(&fake.port.mac, &vm_mac, sizeof(vm_mac));
 	assert_int_equal(fake.port.address.s_addr, htonl(0xc0a84002));
+	assert_false(fake.port.named);
+}
+
+static void a_named_tap_has_one_queue_and_an_owner(void **state)
+{
+	struct verb_request request = request_for_tap("blue", 1);
+
+	request.create_tap.port = VERB_PORT_NAMED | VERB_PORT_ISOLATED;
+	request.create_tap.owner = UINT32_MAX;
+	assert_refused(&request, -EINVAL);
+	request.create_tap.owner = LINK_OWNER_MAX;
+	request.create_tap.queues = 2;
+	assert_refused(&request, -EINVAL);
+	request.create_tap.queues = 1;
+	assert_int_equal(ask(&request).result, 0);
+	assert_true(fake.port.named && fake.port.isolated);
+	assert_int_equal(fake.port.owner, LINK_OWNER_MAX);
+	request.create_tap.port = 0;
+	assert_int_equal(ask(&request).result, 0);
+	assert_false(fake.port.named || fake.port.owner);
 }
 
 static void ports_that_cannot_be_are_refused(void **state)
@@ -816,6 +836,7 @@ int main(void)
 		cmocka_unit_test_setup(an_uplink_is_a_safe_name_of_a_shared_network, forget_fakes),
 		cmocka_unit_test_setup(a_bridge_has_its_guard_or_is_none, forget_fakes),
 		cmocka_unit_test_setup(a_tap_has_the_port_that_was_asked_for, forget_fakes),
+		cmocka_unit_test_setup(a_named_tap_has_one_queue_and_an_owner, forget_fakes),
 		cmocka_unit_test_setup(ports_that_cannot_be_are_refused, forget_fakes),
 		cmocka_unit_test_setup(the_guard_is_applied_with_the_ports, forget_fakes),
 		cmocka_unit_test_setup(fds_are_taken_only_where_they_belong, forget_fakes),
