@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define USER  4242
+#define USER  4242424
 #define GROUP 4300
 
 static struct config config;
@@ -83,23 +83,24 @@ static void a_bridged_network_is_roots_unless_listed(void **state)
 {
 	struct network network = network_of("\"bridged\", \"uplink\": \"eth0\"");
 
-	assert_refused(&network, "network \"lab\" is not open to user 4242: networks.json: "
+	assert_refused(&network, "network \"lab\" is not open to user 4242424: networks.json: "
 				 "lab.mode is bridged, which is root's alone unless lab.allow "
 				 "lists others");
-	network = network_of("\"bridged\", \"uplink\": \"eth0\", \"allow\": {\"users\": [4242]}");
+	network =
+		network_of("\"bridged\", \"uplink\": \"eth0\", \"allow\": {\"users\": [4242424]}");
 	assert_granted(&network, &user);
 }
 
 static void users_are_listed_by_name_and_number(void **state)
 {
 	struct network network =
-		network_of("\"host\", \"allow\": {\"users\": [\"bob\", 4243, \"alice\"]}");
+		network_of("\"host\", \"allow\": {\"users\": [\"bob\", 4242425, \"alice\"]}");
 
-	assert_refused(&network, "network \"lab\" is not open to user 4242: networks.json: "
-				 "lab.allow lists users bob (unknown), 4243, alice (unknown)");
+	assert_refused(&network, "network \"lab\" is not open to user 4242424: networks.json: "
+				 "lab.allow lists users bob (unknown), 4242425, alice (unknown)");
 	resolve("bob", 1001);
-	assert_refused(&network, "network \"lab\" is not open to user 4242: networks.json: "
-				 "lab.allow lists users bob, 4243, alice (unknown)");
+	assert_refused(&network, "network \"lab\" is not open to user 4242424: networks.json: "
+				 "lab.allow lists users bob, 4242425, alice (unknown)");
 	resolve("alice", USER);
 	assert_granted(&network, &user);
 }
@@ -117,7 +118,7 @@ static void groups_are_those_of_the_process(void **state)
 	resolve("testers", GROUP);
 	assert_granted(&network, &main_group);
 	assert_granted(&network, &other_group);
-	assert_refused(&network, "network \"lab\" is not open to user 4242: networks.json: "
+	assert_refused(&network, "network \"lab\" is not open to user 4242424: networks.json: "
 				 "lab.allow lists user 1 and group testers");
 }
 
@@ -125,7 +126,7 @@ static void an_empty_list_is_nobody(void **state)
 {
 	struct network network = network_of("\"host\", \"allow\": {\"groups\": []}");
 
-	assert_refused(&network, "network \"lab\" is not open to user 4242: networks.json: "
+	assert_refused(&network, "network \"lab\" is not open to user 4242424: networks.json: "
 				 "lab.allow lists nobody");
 }
 
@@ -134,7 +135,7 @@ static void a_long_list_is_cut(void **state)
 	struct network network =
 		network_of("\"host\", \"allow\": {\"users\": [1,2,3,4,5,6,7,8,9,10,11]}");
 
-	assert_refused(&network, "network \"lab\" is not open to user 4242: networks.json: "
+	assert_refused(&network, "network \"lab\" is not open to user 4242424: networks.json: "
 				 "lab.allow lists users 1, 2, 3, 4, 5, 6, 7, 8, ...");
 }
 
@@ -146,7 +147,7 @@ static void what_is_not_configured_rightly_is_its_makers(void **state)
 	network.config = NULL;
 	network.state = NETWORK_RUNNING;
 	network.uid = 1;
-	assert_refused(&network, "network \"lab\" is not open to user 4242: it is not in the "
+	assert_refused(&network, "network \"lab\" is not open to user 4242424: it is not in the "
 				 "configuration; it is there for who had it made");
 	network.uid = USER;
 	assert_granted(&network, &user);
