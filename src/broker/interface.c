@@ -183,7 +183,7 @@ static int try_attach(struct network *network, struct interface *interface,
 			.isolated = interface->isolated,
 			.locked = interface->locked,
 			.named = interface->named,
-			.owner = record->uid,
+			.owner = registry->is_rootless ? 0 : record->uid,
 			.mac = record->mac,
 			.address = record->address,
 			.uplink = network_is_bridged(network) ? network->settings.uplink : NULL,
@@ -301,6 +301,18 @@ static int check_port(const struct interface *interface, bool is_bridged, const 
 		network);
 }
 
+/* A name means something in the networks' namespace only, where its owner is root. */
+static int check_named(
+	struct registry *registry, const struct interface_owner *owner, struct failure *failure)
+{
+	if (platform_shows_names(registry->platform, owner->pid))
+		return 0;
+	return failure_set(failure, BROKER_ERROR_INVALID_REQUEST,
+		"no program outside of this broker's own network namespace can open a TAP by its "
+		"name; run it inside: vmnetctl exec -- vmnet-client --attach tap ...; or attach "
+		"native, with a program that takes fds");
+}
+
 int interface_create(struct network *network, const struct create_interface_call *call,
 	const struct interface_owner *owner, struct interface **ret_interface,
 	struct interface_fds *ret_fds, struct failure *failure)
@@ -322,6 +334,8 @@ int interface_create(struct network *network, const struct create_interface_call
 	snprintf(record->network, sizeof(record->network), "%s", network->name);
 	snprintf(record->hostname, sizeof(record->hostname), "%s", call->hostname);
 	error = check_port(interface, is_bridged, network->name, failure);
+	if (!error && call->named)
+		error = check_named(network->registry, owner, failure);
 	if (!error)
 		error = quotas_check_interface(network, uid, record->queues, failure);
 	if (!error)

@@ -160,6 +160,11 @@ int platform_identify_process(
 	return 0;
 }
 
+bool platform_shows_names(struct platform *platform, pid_t pid)
+{
+	return !platform->hides_names;
+}
+
 int platform_watch_process(
 	struct platform *platform, uint32_t number, const struct platform_process *process)
 {

@@ -41,6 +41,7 @@ struct platform {
 	const char *resolvers;   /* resolv.conf; NULL: there is none */
 	bool uplinks_are_nics;   /* and no bridges */
 	int uplink_error, process_error;
+	bool hides_names;
 	uint32_t watched_number; /* the last interface whose process is watched; 0: none */
 	struct platform_process watched_process;
 	int create_error, attach_error, vhost_error, dhcp_error, nat_error, guard_error,

@@ -170,6 +170,10 @@ struct platform_process {
 int platform_identify_process(
 	struct platform *platform, pid_t pid, struct platform_process *ret_process);
 
+/* Whether a process can open interfaces by their names: false for one that is in another network
+ * namespace, or may be, than the networks of an ordinary user's broker. */
+bool platform_shows_names(struct platform *platform, pid_t pid);
+
 /* process_ended for the interface follows once, at its end. -ESRCH: it has ended already. */
 int platform_watch_process(
 	struct platform *platform, uint32_t number, const struct platform_process *process);

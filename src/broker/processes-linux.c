@@ -2,7 +2,10 @@
 #include "broker/linux.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <netlink/socket.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -53,6 +56,26 @@ int platform_identify_process(
 		return pidfd;
 	*ret_process = process;
 	return 0;
+}
+
+DEFINE_CLEANUP(struct nl_sock, nl_socket_free)
+
+/* A system's broker may not look at others' processes. Its clients are where it is, as a rule. */
+bool platform_shows_names(struct platform *platform, pid_t pid)
+{
+	cleanup_with(nl_socket_free) struct nl_sock *socket = NULL;
+	cleanup_fd int namespace = -1;
+	struct stat ours, theirs;
+	char path[32];
+
+	if (!platform->is_rootless)
+		return true;
+	if (linux_open_routes(platform, &socket) < 0)
+		return false;
+	namespace = ioctl(nl_socket_get_fd(socket), SIOCGSKNS);
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", pid);
+	return namespace >= 0 && fstat(namespace, &ours) == 0 && stat(path, &theirs) == 0 &&
+	       ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino;
 }
 
 static void free_process(struct process *process)

@@ -847,6 +847,19 @@ static void a_named_interface_is_leased_to_its_process(void **state)
 	assert_int_equal(registry_find(&fixture->registry, "shared")->state, NETWORK_RUNNING);
 }
 
+static void a_name_is_of_no_use_where_it_cannot_be_seen(void **state)
+{
+	struct fixture *fixture = *state;
+	struct network_hold *hold = acquire(fixture, "shared");
+	const struct create_interface_call call = {.named = true};
+
+	fixture->platform->hides_names = true;
+	refuse_to_attach(fixture, "shared", USER, &call, BROKER_ERROR_INVALID_REQUEST,
+		"vmnetctl exec -- vmnet-client --attach tap");
+	attach_as(fixture, "shared", USER, "web");
+	network_release(hold);
+}
+
 static void an_address_is_recorded_before_it_is_used(void **state)
 {
 	struct fixture *fixture = *state;
@@ -1440,6 +1453,7 @@ int main(void)
 		REGISTRY_TEST(a_failed_interface_leaves_nothing),
 		REGISTRY_TEST(vhost_comes_with_the_queues_where_there_is_one),
 		REGISTRY_TEST(a_named_interface_is_leased_to_its_process),
+		REGISTRY_TEST(a_name_is_of_no_use_where_it_cannot_be_seen),
 		REGISTRY_TEST(an_address_is_recorded_before_it_is_used),
 		REGISTRY_TEST(a_number_in_use_is_passed_over),
 		REGISTRY_TEST(hosts_are_written_for_dnsmasq),
