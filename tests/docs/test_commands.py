@@ -92,6 +92,30 @@ def stays(say: str) -> Callable[[Run], None]:
     return check
 
 
+def serves(run: Run) -> None:
+    """A broker of bob's own: its socket answers."""
+
+    def answers() -> bool:
+        assert run.process.poll() is None, run.said()
+        asked = run.desk.popen("vmnetctl networks", "bob", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return "shared" in asked.communicate(timeout=20)[0]
+
+    wait_for(answers, 30, run.text)
+    run.end()
+
+
+def monitors(run: Run) -> None:
+    """It tells of an interface that comes and goes."""
+
+    def has_told() -> bool:
+        run.desk.popen("vmnet-client -- true", "alice", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait(20)
+        assert run.process.poll() is None, run.said()
+        return bool(re.search(r"interface\W+gone", run.said()))
+
+    wait_for(has_told, 20, f"{run.text} tells of an interface")
+    run.end()
+
+
 def boots(run: Run) -> None:
     """A guest comes up with the address that was promised, and reaches its gateway."""
     before = set(run.desk.consoles())
@@ -125,6 +149,8 @@ WAYS = (
     (r"qemu-system-x86_64", boots),
     (r"^vmnet-helper --(socket|stream|vhost-user)", stays(r"vmnet_mac_address")),
     (r"^vmnetctl forward (?!--list|--remove|.*--pin)", stays(r"^forward \d+: ")),
+    (r"^vmnetctl monitor", monitors),
+    (r"^vmnet-broker --rootless", serves),
     (r"^vmnetctl doctor", ends(0, 1, say=r"nothing found|mend: ")),
     (r"^vmnet-broker --check-config", ends(0, say=r"^ok$")),
     (r"^vmnet-helper --list-shared-interfaces", ends(0, say=r"^eth0$")),
@@ -132,8 +158,15 @@ WAYS = (
     (r"^vmnetctl networks", ends(0, say=r"shared")),
 )
 
-# These are an administrator's; all others alice runs.
-ROOTS = re.compile(r"(sudo |scripts/|vmnet-broker |systemctl |nft )")
+# These are an administrator's; all others alice runs, but bob, who is in no group, starts a broker of his own.
+ROOTS = re.compile(r"(sudo |scripts/|vmnet-broker (?!--rootless)|systemctl |nft )")
+BOBS = re.compile(r"vmnet-broker --rootless")
+
+
+def user_of(text: str) -> str | None:
+    if ROOTS.match(text):
+        return None
+    return "bob" if BOBS.match(text) else "alice"
 
 
 def way_of(text: str) -> Callable[[Run], None]:
@@ -174,7 +207,7 @@ def test_command(
 ) -> None:
     show_on_failure("broker", desk.log_path.read_text)
     text = command.text.removeprefix("sudo ")
-    run = Run(desk, text, None if ROOTS.match(command.text) else "alice", tmp_path)
+    run = Run(desk, text, user_of(command.text), tmp_path)
     try:
         way_of(text)(run)
     finally:

@@ -1,7 +1,7 @@
 """A machine to try the documentation on, as its reader has one: a lab's host with /etc, /home, /opt, /run and /var of its own.
 
-The programs are in PATH, the broker is where it usually is, alice is in the group vmnet, and qemu-system-x86_64 boots the
-tests' guest, whatever disk it is given. Commands are run by a shell, word for word.
+The programs are in PATH, the broker is where it usually is, alice is in the group vmnet and bob is not, and qemu-system-x86_64
+boots the tests' guest, whatever disk it is given. Commands are run by a shell, word for word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import guestkit
 from .lab import WORLD_ADDRESS, Lab, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = "/home/alice"
+USERS = ("alice", "bob")
 TOOLS = "/opt/desk"
 SOCKET = "/run/vmnet-broker/socket"
 SETUP = """set -e
@@ -32,8 +32,9 @@ mount -t tmpfs -o mode=755 none /run
 groupadd --system vmnet
 useradd --system --no-create-home vmnet-broker
 useradd --create-home --shell /bin/bash --groups vmnet alice
+useradd --create-home --shell /bin/bash bob
 mkdir -p /etc/vmnet-broker /opt/desk /run/user
-install -d -m 700 -o alice "/run/user/$(id -u alice)"
+for user in alice bob; do install -d -m 700 -o "$user" "/run/user/$(id -u "$user")"; done
 printf 'nameserver %s\\n' "$2" >/etc/resolv.conf
 mount -o remount,bind,ro / # whatever is run here, the machine itself stays as it is
 echo ready
@@ -82,22 +83,21 @@ class Desk:
         for program in bin_dir.iterdir():
             self.path(f"{TOOLS}/{program.name}").symlink_to(program.resolve())
         self.path(f"{TOOLS}/vmnet-run").symlink_to(bin_dir / "vmnet-client")
-        command = guestkit.qemu_command(kit, "guest", f"{HOME}/console-$$")
-        words = " ".join(shlex.quote(word).replace("$$", "'$$'") for word in command[1:])
+        command = guestkit.qemu_command(kit, "guest", "CONSOLE")
+        words = " ".join(shlex.quote(word).replace("CONSOLE", '"$HOME/console-$$"') for word in command[1:])
         wrapper = self.path(f"{TOOLS}/qemu-system-x86_64")
         wrapper.write_text(QEMU.format(command=f"/usr/bin/{command[0]} {words}"))
         wrapper.chmod(0o755)
-        for name in ("disk.img", "web.img"):
-            disk = self.path(f"{HOME}/{name}")
-            disk.touch()
-            disk.chmod(0o666)
-        shutil.copy(ROOT / "examples/client.c", self.path(f"{HOME}/client.c"))
+        for user in USERS:
+            home = self.path(f"/home/{user}")
+            for name in ("disk.img", "web.img"):
+                (home / name).touch()
+                (home / name).chmod(0o666)
+            shutil.copy(ROOT / "examples/client.c", home)
         self.path("/etc/vmnet-broker/networks.json").write_text(json.dumps(networks))
         tree = self._install(release_dir)
         self.environment = {
-            "HOME": HOME,
             "LC_ALL": "C.UTF-8",
-            "TMPDIR": HOME,
             "PATH": f"{TOOLS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "PKG_CONFIG_PATH": f"{tree}/usr/local/lib/pkgconfig",
             "PKG_CONFIG_SYSROOT_DIR": str(tree),
@@ -112,18 +112,19 @@ class Desk:
 
     def command(self, text: str, user: str | None) -> list[str]:
         """The words that run a shell's command line there, as user or as root."""
-        enter = ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", f"--net={self.host.path}", f"--wdns={HOME if user else ROOT}"]
+        home = f"/home/{user}" if user else str(ROOT)
+        enter = ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", f"--net={self.host.path}", f"--wdns={home}"]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--inh-caps=-all", "--bounding-set=-all"] if user else []
         variables = [f"{name}={value}" for name, value in self.environment.items()]
         if user:
-            variables.append('XDG_RUNTIME_DIR=/run/user/$(id -u)')
+            variables += [f"HOME={home}", f"TMPDIR={home}", "XDG_RUNTIME_DIR=/run/user/$(id -u)"]
         shell = "".join(f"export {variable}\n" for variable in variables) + text
         return [*enter, "--", *become, "bash", "-ec", shell]
 
-    def popen(self, text: str, user: str | None = None, **options: Any) -> subprocess.Popen[Any]:
+    def popen(self, line: str, user: str | None = None, **options: Any) -> subprocess.Popen[Any]:
         environment = {"VMNET_TEST_LAB": self.lab.name}
         options = {"stdin": subprocess.DEVNULL, "start_new_session": True, **options}
-        process = subprocess.Popen(self.command(text, user), env=environment, **options)
+        process = subprocess.Popen(self.command(line, user), env=environment, **options)
         self.lab.processes.append(process)
         return process
 
@@ -141,7 +142,7 @@ class Desk:
 
     def consoles(self) -> list[Path]:
         """Of guests that were started, the newest last."""
-        found = [path for path in self.path(HOME).glob("console-*") if path.is_socket()]
+        found = [path for path in self.path("/home").glob("*/console-*") if path.is_socket()]
         return sorted(found, key=lambda path: path.stat().st_mtime)
 
     def close(self) -> None:

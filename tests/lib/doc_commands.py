@@ -4,7 +4,8 @@ A command line is
 
 - a line of a block (indented, or fenced as nothing, sh or console) whose first word is a program of PROGRAMS; in a block
   that has one, every line is, but for comments and, in console, what has no prompt;
-- code within a sentence that starts with a program of ours and says more than its name.
+- code within a sentence that starts with a program of ours and says more than its name; but for decisions, which talk of
+  commands and do not say what to type.
 
 Each is run by tests/docs, or a marker says otherwise: <!-- not run: why -->, or <!-- run by tests/FILE.py: how -->. It stands
 in the line before a block, or in or before the line of code within a sentence; with "page: " in front it holds for all of
@@ -182,6 +183,8 @@ class _Page:
     def commands(self) -> Iterator[Command]:
         for block in self.blocks:
             yield from _block_commands(self.name, block)
+        if "/decisions/" in self.name:
+            return
         code = r"\*([^*\n]+)\*" if self.is_man else r"`([^`\n]+)`"
         for number, text, marker in self.sentences:
             if self.is_man and text.startswith("*"):
