@@ -193,6 +193,11 @@ static int check_port(const struct forwards *forwards, const struct forward_spec
 
 	if (uid == 0 || spec->listen.port >= first)
 		return 0;
+	if (forwards->registry->is_rootless)
+		return failure_set(failure, BROKER_ERROR_NOT_ALLOWED,
+			"port %u is for root, as all below %u; choose a higher one, or have root "
+			"run \"sysctl net.ipv4.ip_unprivileged_port_start=%u\"",
+			spec->listen.port, first, spec->listen.port);
 	return failure_set(failure, BROKER_ERROR_NOT_ALLOWED,
 		"port %u is for root, as all below %u (net.ipv4.ip_unprivileged_port_start); "
 		"choose a higher one",

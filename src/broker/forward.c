@@ -138,13 +138,16 @@ static int apply(
 	int made = platform_apply_forwards(
 		forwards->registry->platform, rules, count, ends_flows, detail);
 
-	if (made < 0)
+	if (made < 0) {
 		log_error("main", "the rules of forwards could not be applied: %s",
 			*detail ? detail : strerror(-made));
-	else if ((size_t)made < count)
-		log_warn("main", "%zu forwards have no rule: what they lead to is no VM of ours",
-			count - (size_t)made);
-	return made < 0 ? made : 0;
+		return made;
+	}
+	forwards->missing_count = count - (size_t)made;
+	if (forwards->missing_count > 0)
+		log_warn("main", "%zu forwards have no rule: %s", forwards->missing_count,
+			*detail ? detail : "what they lead to is no VM of ours");
+	return 0;
 }
 
 int forwards_update(struct forwards *forwards, char *ret_detail)
@@ -226,6 +229,7 @@ static int make_forward(struct forwards *forwards, const struct forward_record *
 	struct forward **ret_forward, struct failure *failure)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
+	size_t missing_count = forwards->missing_count;
 	int error = forward_records_save(forwards->records, record);
 
 	if (error)
@@ -237,9 +241,13 @@ static int make_forward(struct forwards *forwards, const struct forward_record *
 		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
 	}
 	error = forwards_update(forwards, detail);
-	if (!error)
+	if (!error && (!*detail || forwards->missing_count <= missing_count))
 		return 0;
 	end_forward(forwards, *ret_forward);
+	if (!error) {
+		forwards_update(forwards, NULL);
+		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE, "%s", detail);
+	}
 	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
 		"the rules of the forward could not be made: %s",
 		*detail ? detail : strerror(-error));

@@ -37,6 +37,7 @@ struct forwards {
 	/* The rules in the kernel, unless they are unknown. */
 	struct platform_forward *applied;
 	size_t applied_count;
+	size_t missing_count; /* of these: have no rule */
 	bool is_unknown;
 	bool is_frozen;
 };

@@ -223,7 +223,8 @@ bool platform_find_port_holder(struct platform *platform, uint16_t port, char *t
 /*
  * Makes the forwards that the kernel has just these: at most one an endpoint that is listened on.
  * ends_flows: UDP flows that would be led elsewhere, were they to begin now, end. Returns how many
- * have a rule (one whose target is in none of our networks has none), or negative errno.
+ * have a rule, or negative errno. One whose target is in none of our networks has none; where it is
+ * for another reason, detail says why of the first, and how to mend it.
  */
 int platform_apply_forwards(struct platform *platform, const struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail);
