@@ -32,6 +32,9 @@ struct command {
 	size_t options_count;
 	size_t options_size;
 	size_t arguments_max; /* how many positional arguments there may be */
+	/* What begins with the first positional argument is another program's: as many as there
+	 * are, options of it among them. */
+	bool takes_program;
 	/*
 	 * Does it, with the positional arguments (NULL behind the last). Says by itself what goes
 	 * wrong. Returns the exit status of the program: 0, or 1 when something failed (or, as with
@@ -41,6 +44,7 @@ struct command {
 };
 
 extern const struct command doctor_command;
+extern const struct command exec_command;
 extern const struct command forward_command;
 extern const struct command interfaces_command;
 extern const struct command monitor_command;

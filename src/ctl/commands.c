@@ -7,6 +7,7 @@
 
 const struct command *const commands[] = {
 	&doctor_command,
+	&exec_command,
 	&forward_command,
 	&interfaces_command,
 	&monitor_command,

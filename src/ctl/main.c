@@ -64,6 +64,7 @@ static void join_options(const struct command *command, struct option_table *tab
 /* Where the positional arguments went. */
 struct arguments {
 	char *words[ARGUMENTS_MAX + 1];
+	char **program; /* NULL: words */
 	size_t count;
 };
 
@@ -96,6 +97,11 @@ static int parse_command(const struct command *command, struct ctl *ctl, int arg
 			return -1;
 		}
 		is_over = is_over || (first > 1 && strcmp(argv[first - 1], "--") == 0);
+		if (first < argc && command->takes_program) {
+			arguments->program = argv + first;
+			arguments->count = (size_t)(argc - first);
+			return 0;
+		}
 		if (first < argc && add_argument(arguments, command, argv[first]) < 0)
 			return -1;
 		argc -= first;
@@ -164,7 +170,8 @@ static int run_command(struct ctl *ctl, int argc, char **argv)
 	else if (ctl->show_help)
 		print_command_help(command);
 	else
-		return command->run(ctl, arguments.count, arguments.words);
+		return command->run(ctl, arguments.count,
+			arguments.program ? arguments.program : arguments.words);
 	return EXIT_SUCCESS;
 }
 

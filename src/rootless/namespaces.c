@@ -264,6 +264,14 @@ int namespaces_revive(const char *runtime_directory, struct namespaces *namespac
 	return start_pause(runtime_directory, namespaces);
 }
 
+/* Nobody says anything there. */
+static bool is_over(int connection)
+{
+	char byte;
+
+	return recv(connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_namespaces)
 {
 	cleanup_namespaces struct namespaces namespaces;
@@ -289,6 +297,9 @@ int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_
 		error = -ENOENT;
 	if (error)
 		return error;
+	/* Then its pid may have been another process's when it was looked at. */
+	if (is_over(fd))
+		return -ENOENT;
 	namespaces.hold = take_fd(&fd);
 	*ret_namespaces = namespaces;
 	namespaces_init(&namespaces);

@@ -4,11 +4,11 @@
  * everything with it.
  */
 #include "base/cleanup.h"
+#include "base/exec-failure.h"
 #include "base/log.h"
 #include "client/start-broker.h"
 #include "run/attach.h"
 #include "run/attachment.h"
-#include "run/exec-failure.h"
 #include "run/helper-process.h"
 #include "run/qemu-options.h"
 #include "run/run-options.h"

@@ -1,4 +1,4 @@
-#include "run/exec-failure.h"
+#include "base/exec-failure.h"
 
 #include <errno.h>
 #include <setjmp.h>
