@@ -17,6 +17,7 @@ struct priv_context {
 	struct links *links;
 	struct dnsmasq_table *dnsmasq;
 	uint32_t instance;
+	bool is_rootless; /* the way out is pasta's */
 };
 
 /* "create-bridge" and so on; "unknown" for numbers that are no verb. For the log. */

@@ -403,6 +403,7 @@ static int open_context(struct priv *priv)
 	int error = links_open(options->instance, options->runtime_dir, &priv->context.links);
 
 	priv->context.instance = options->instance;
+	priv->context.is_rootless = options->is_rootless;
 	if (!error)
 		error = dnsmasq_table_new(&dnsmasq_options, &priv->context.dnsmasq);
 	if (!error)

@@ -7,6 +7,7 @@
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
+#include "priv/uplink-queue.h"
 #include "priv/vhost.h"
 
 #include <arpa/inet.h>
@@ -217,7 +218,11 @@ static int run_delete_tap(const struct verb_call *call)
 
 static int run_apply_nat(const struct verb_call *call)
 {
-	return nat_apply(call->context->links, call->outcome);
+	int error = nat_apply(call->context->links, call->outcome);
+
+	if (!error && call->context->is_rootless)
+		error = uplink_queues_apply(call->context->links, call->outcome);
+	return error;
 }
 
 static int check_service(const struct verb_call *call, const struct verb_start_dnsmasq *wanted)

@@ -16,6 +16,7 @@
 #include "priv/nat.h"
 #include "priv/pool.h"
 #include "priv/sockets.h"
+#include "priv/uplink-queue.h"
 #include "priv/vhost.h"
 
 #include <errno.h>
@@ -164,6 +165,11 @@ int sockets_open_route(struct verb_outcome *outcome)
 }
 
 int sockets_open_nft_events(struct verb_outcome *outcome)
+{
+	return module_answer(outcome);
+}
+
+int uplink_queues_apply(struct links *links, struct verb_outcome *outcome)
 {
 	return module_answer(outcome);
 }

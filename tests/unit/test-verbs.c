@@ -20,6 +20,7 @@
 #include "priv/guard.h"
 #include "priv/nat.h"
 #include "priv/sockets.h"
+#include "priv/uplink-queue.h"
 #include "priv/vhost.h"
 
 #include <arpa/inet.h>
@@ -162,6 +163,11 @@ int sockets_open_route(struct verb_outcome *outcome)
 int sockets_open_nft_events(struct verb_outcome *outcome)
 {
 	return fake_answer("o", NULL, outcome);
+}
+
+int uplink_queues_apply(struct links *links, struct verb_outcome *outcome)
+{
+	return fake_answer("Q", NULL, outcome);
 }
 
 int vhost_open(uint32_t count, struct verb_outcome *outcome)
