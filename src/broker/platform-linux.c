@@ -302,22 +302,33 @@ void platform_interface_name(uint32_t number, char name[IFNAMSIZ])
 	tap_interface_name(number, name);
 }
 
+/* Before priv gets them: what else a caller may send, such as a file of a FUSE daemon that never
+ * answers, can hold up whoever closes it. */
+static int check_sockets(const int *sockets, size_t count, char *detail)
+{
+	for (size_t i = 0; i < count; i++) {
+		int domain = 0;
+		socklen_t size = sizeof(domain);
+
+		if (getsockopt(sockets[i], SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+			domain == AF_UNIX)
+			continue;
+		snprintf(detail, PLATFORM_DETAIL_SIZE, "fd %zu is no AF_UNIX socket", i);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 /* As far as net.core.wmem_max goes, which takes no privilege. */
-static int enlarge_buffers(
-	const int *sockets, size_t count, uint32_t bytes, uint32_t *ret_bytes, char *detail)
+static int enlarge_buffers(const int *sockets, size_t count, uint32_t bytes, uint32_t *ret_bytes)
 {
 	const int wanted = (int)bytes;
 	int smallest = INT_MAX;
 
 	for (size_t i = 0; i < count; i++) {
-		int domain = 0, size = 0;
-		socklen_t length = sizeof(int);
+		int size = 0;
+		socklen_t length = sizeof(size);
 
-		if (getsockopt(sockets[i], SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0 ||
-			domain != AF_UNIX) {
-			snprintf(detail, PLATFORM_DETAIL_SIZE, "fd %zu is no AF_UNIX socket", i);
-			return -EINVAL;
-		}
 		(void)setsockopt(sockets[i], SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted));
 		(void)setsockopt(sockets[i], SOL_SOCKET, SO_RCVBUF, &wanted, sizeof(wanted));
 		if (getsockopt(sockets[i], SOL_SOCKET, SO_SNDBUF, &size, &length) < 0)
@@ -334,12 +345,13 @@ int platform_force_buffers(struct platform *platform, const int *sockets, size_t
 {
 	struct verb_request request = {.verb = VERB_FORCE_BUFFERS, .force_buffers.bytes = bytes};
 	struct verb_reply reply;
-	int error;
+	int error = check_sockets(sockets, count, detail);
 
+	if (error)
+		return error;
 	if (platform->is_rootless)
-		return enlarge_buffers(sockets, count, bytes, ret_bytes, detail);
+		return enlarge_buffers(sockets, count, bytes, ret_bytes);
 	error = linux_call(platform, &request, sockets, count, &reply, NULL, detail);
-
 	if (error)
 		return error;
 	/* The kernel reserves as much again for its bookkeeping and counts it (socket(7)). */
