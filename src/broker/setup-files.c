@@ -25,7 +25,8 @@ int setup_fail(char *error, int result, const char *format, ...)
 	return result;
 }
 
-/* Makes a directory if there is none. Returns 1 when it was made, 0 when it was there. */
+/* Makes a directory if there is none. Returns 1 when it was made, 0 when it was there; -ESTALE when
+ * it was, and went. */
 static int open_directory(int parent, const char *path, int *ret_fd)
 {
 	cleanup_fd int fd = -1;
@@ -35,7 +36,7 @@ static int open_directory(int parent, const char *path, int *ret_fd)
 		return -errno;
 	fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return errno == ENOENT ? -ESTALE : -errno;
 	*ret_fd = take_fd(&fd);
 	return made;
 }
@@ -78,25 +79,18 @@ int setup_open_runtime_directory(const char *path, int *ret_fd, char *error)
 	return 0;
 }
 
-int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error)
+int setup_fill_runtime_directory(int fd, uid_t uid, gid_t gid, const char *path, char *error)
 {
-	cleanup_fd int fd = -1;
-	int result = setup_open_runtime_directory(path, &fd, error);
-
-	if (result)
-		return result;
 	/* An ordinary user's broker is for nobody else. */
-	result = own_directory(fd, geteuid(), getegid(), geteuid() == 0 ? 0755 : 0700);
+	int result = own_directory(fd, geteuid(), getegid(), geteuid() == 0 ? 0755 : 0700);
+
 	if (!result)
 		result = make_private(fd, "networks", uid, gid);
 	if (!result)
 		result = make_private(fd, "interfaces", uid, gid);
 	if (!result)
 		result = make_private(fd, "forwards", uid, gid);
-	if (result)
-		return fail_directory(error, result, path);
-	*ret_fd = take_fd(&fd);
-	return 0;
+	return result ? fail_directory(error, result, path) : 0;
 }
 
 static bool is_empty(int directory)

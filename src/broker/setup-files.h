@@ -16,12 +16,13 @@ int setup_fail(char *error, int result, const char *format, ...)
  * part of a path is made. ret_fd is the caller's.
  */
 
-/* Root's, mode 0755, with networks and interfaces in it, the front's alone. One that exists must be
- * root's and nobody else's to write in. */
-int setup_runtime_directory(const char *path, uid_t uid, gid_t gid, int *ret_fd, char *error);
-
-/* The same one, opened and checked and not changed. */
+/* One that exists must be root's, or this ordinary user's, and nobody else's to write in. -ESTALE:
+ * it was removed meanwhile; try again. */
 int setup_open_runtime_directory(const char *path, int *ret_fd, char *error);
+
+/* Makes the opened one root's, mode 0755, or this ordinary user's, mode 0700, with networks,
+ * interfaces and forwards in it, the front's alone. path is for the message. */
+int setup_fill_runtime_directory(int fd, uid_t uid, gid_t gid, const char *path, char *error);
 
 /* The front's alone. One that exists must be the front's, or root's and empty but for what a
  * broker leaves there. */

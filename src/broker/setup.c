@@ -120,14 +120,14 @@ static bool is_still_named(int lock, int runtime)
 	       held.st_ino == named.st_ino;
 }
 
-/* 1: taken; 0: somebody has it, or just ended with it. */
+/* 1: taken; 0: somebody has it, or just ended with it. -ESTALE: the directory is gone. */
 static int try_lock(struct setup *setup, int runtime)
 {
 	cleanup_fd int lock =
 		openat(runtime, LOCK_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (lock < 0)
-		return -errno;
+		return errno == ENOENT ? -ESTALE : -errno;
 	if (flock(lock, LOCK_EX | LOCK_NB) < 0 || !is_still_named(lock, runtime))
 		return 0;
 	setup->lock = take_fd(&lock);
@@ -221,13 +221,27 @@ static int demand_passed_socket(int type, int *ret_fd, char *error)
 	return result < 0 ? result : 0;
 }
 
+/* An ordinary user's directory goes with his last network: that may be between our two steps. */
+static int lock_runtime_directory(struct setup *setup, const struct setup_options *options,
+	const struct sockaddr_un *address, char *error)
+{
+	int result;
+
+	do {
+		fd_close(take_fd(&setup->runtime));
+		result = setup_open_runtime_directory(
+			options->runtime_directory, &setup->runtime, error);
+		if (!result)
+			result = take_lock(setup, true, address, error);
+	} while (result == -ESTALE && options->is_rootless);
+	return result;
+}
+
 static int prepare_socket(
 	struct setup *setup, const struct sockaddr_un *address, gid_t gid, char *error)
 {
-	int result = take_lock(setup, true, address, error);
+	int result = take_passed_socket(SOCK_STREAM, &setup->listen_fd, error);
 
-	if (!result)
-		result = take_passed_socket(SOCK_STREAM, &setup->listen_fd, error);
 	if (result == 0)
 		result = open_socket(setup, address, gid, error);
 	return result < 0 ? result : 0;
@@ -246,8 +260,10 @@ int setup_prepare(struct setup *setup, const struct setup_options *options, char
 	if (!result)
 		result = make_path(options->runtime_directory, CLIENTS_SOCKET, &address, error);
 	if (!result)
-		result = setup_runtime_directory(
-			options->runtime_directory, setup->uid, setup->gid, &setup->runtime, error);
+		result = lock_runtime_directory(setup, options, &address, error);
+	if (!result)
+		result = setup_fill_runtime_directory(
+			setup->runtime, setup->uid, setup->gid, options->runtime_directory, error);
 	if (!result)
 		result = prepare_socket(setup, &address, gid, error);
 	if (!result)

@@ -2,9 +2,9 @@
 
 #include "base/cleanup.h"
 #include "base/sandbox.h"
+#include "rootless/remains.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
@@ -108,31 +107,22 @@ static void wait_for_news(struct pause *pause)
 		accept_holder(pause);
 }
 
-/* A broker that is just ending lets go of it soon; one that serves will not. */
-static bool take_lock(int lock)
+/* A broker that is just ending lets go of the directory soon; one that starts comes to us. */
+static bool is_done(struct pause *pause, const char *runtime_directory)
 {
-	bool taken = false;
+	struct pollfd waiter = {.fd = PAUSE_LISTEN_FD, .events = POLLIN};
 
-	for (int tries = 0; lock >= 0 && !taken && tries < LOCK_TRIES; tries++) {
-		if (tries > 0)
-			poll(NULL, 0, LOCK_POLL_MS);
-		taken = flock(lock, LOCK_EX | LOCK_NB) == 0;
+	if (pause->holders_count > 0 || has_tap())
+		return false;
+	for (int tries = 0; tries < LOCK_TRIES; tries++) {
+		if (remains_remove(runtime_directory) != 0)
+			return true;
+		if (poll(&waiter, 1, LOCK_POLL_MS) > 0) {
+			accept_holder(pause);
+			return false;
+		}
 	}
-	return taken;
-}
-
-/* A broker that holds the lock has put another socket there, or is about to. */
-static void remove_path(const char *runtime_directory)
-{
-	cleanup_fd int runtime = open(runtime_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_fd int lock =
-		openat(runtime, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-
-	if (!take_lock(lock))
-		return;
-	unlinkat(runtime, PAUSE_SOCKET, 0);
-	unlinkat(runtime, NAMESPACE_RECORD, 0);
-	unlinkat(runtime, "lock", 0);
+	return true;
 }
 
 int pause_run(const char *runtime_directory)
@@ -150,10 +140,8 @@ int pause_run(const char *runtime_directory)
 	/* From now on whoever holds no capability here may look at it. */
 	if (!error && send(PAUSE_FIRST_FD, "", 1, MSG_NOSIGNAL) < 0)
 		error = -errno;
-	while (!error && (pause.holders_count > 0 || has_tap()))
+	while (!error && !is_done(&pause, runtime_directory))
 		wait_for_news(&pause);
-	if (!error)
-		remove_path(runtime_directory);
 	fd_close(pause.links);
 	return error;
 }

@@ -16,7 +16,7 @@
 
 /*
  * Runs in the namespaces until nobody is connected and there is no TAP of a VM any more; then it
- * removes its socket's path, unless a broker has the lock of that directory, and returns 0.
+ * removes what is left in the runtime directory (remains.h) and returns 0.
  * Negative errno when it cannot start. Gives up every capability first.
  */
 int pause_run(const char *runtime_directory);
