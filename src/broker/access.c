@@ -44,7 +44,8 @@ bool access_is_granted(const struct network *network, const struct credentials *
 		return network->state == NETWORK_ABSENT || network->uid == user->uid;
 	access = &network->config->access;
 	if (!access->is_given)
-		return network->config->settings.mode != NETWORK_MODE_BRIDGED;
+		return network->config->settings.mode != NETWORK_MODE_BRIDGED ||
+		       network->registry->is_rootless;
 	return lists_user(&access->users, user->uid) || lists_group(&access->groups, user);
 }
 

@@ -9,7 +9,8 @@
 /*
  * Whether a user may hold the network and attach VMs to it. Root may always. Of a configured one
  * its allow list decides; without a list everybody who can connect may, but not on a network of
- * mode bridged, which gives VMs a place on the host's own LAN. One that runs and is not, or not
+ * mode bridged, which gives VMs a place on the host's own LAN (an ordinary user's broker has none
+ * of these for anybody, and says so when one is to start). One that runs and is not, or not
  * rightly, in the configuration any more stays with who had it made: what it allowed is unknown.
  * Ad-hoc networks are open to everybody who can connect.
  */

@@ -20,10 +20,11 @@
 #define GROUP 4300
 
 static struct config config;
+static struct registry registry;
 
 static struct network network_of(const char *members)
 {
-	struct network network = {.name = "lab"};
+	struct network network = {.name = "lab", .registry = &registry};
 	char text[1024];
 
 	snprintf(text, sizeof(text), "{\"lab\": {\"mode\": %s}}", members);
@@ -89,6 +90,16 @@ static void a_bridged_network_is_roots_unless_listed(void **state)
 	network =
 		network_of("\"bridged\", \"uplink\": \"eth0\", \"allow\": {\"users\": [4242424]}");
 	assert_granted(&network, &user);
+}
+
+/* Whose networks are all his own; that there is none of this mode he hears when it is to start. */
+static void a_bridged_network_is_not_roots_where_there_is_no_root(void **state)
+{
+	struct network network = network_of("\"bridged\", \"uplink\": \"eth0\"");
+
+	registry.is_rootless = true;
+	assert_granted(&network, &user);
+	registry.is_rootless = false;
 }
 
 static void users_are_listed_by_name_and_number(void **state)
@@ -203,6 +214,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_list_all_may),
 		cmocka_unit_test(a_bridged_network_is_roots_unless_listed),
+		cmocka_unit_test(a_bridged_network_is_not_roots_where_there_is_no_root),
 		cmocka_unit_test(users_are_listed_by_name_and_number),
 		cmocka_unit_test(groups_are_those_of_the_process),
 		cmocka_unit_test(an_empty_list_is_nobody),
