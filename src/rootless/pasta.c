@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 
 #define ARGUMENTS_MAX 24
+#define RESOLV_CONF   "/etc/resolv.conf"
 
 const char *pasta_find_program(void)
 {
@@ -21,6 +23,18 @@ const char *pasta_find_program(void)
 		if (access(paths[i], X_OK) == 0)
 			return paths[i];
 	return NULL;
+}
+
+/* The first one is whom pasta asks. */
+static bool has_resolver_on_loopback(void)
+{
+	cleanup_file FILE *file = fopen(RESOLV_CONF, "re");
+	char line[256], address[64];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, " nameserver %63s", address) == 1 && strchr(address, '.'))
+			return strncmp(address, "127.", 4) == 0;
+	return false;
 }
 
 struct start {
@@ -55,7 +69,6 @@ int pasta_start(const struct pasta_options *options, int log, pid_t *ret_pid, in
 		"--foreground",
 		"--config-net",
 		"--ns-ifname=" PASTA_INTERFACE,
-		"--dns-forward=" PASTA_RESOLVER,
 		/* Ports of the host are led to VMs by us, and those of the namespace nowhere. */
 		"--tcp-ports=none",
 		"--udp-ports=none",
@@ -74,6 +87,10 @@ int pasta_start(const struct pasta_options *options, int log, pid_t *ret_pid, in
 		(int)options->namespaces->pause_pid);
 	while (arguments[count])
 		count++;
+	/* Only there, because pasta before 2024 lets each answer of the host's name server come
+	 * from this address, whichever it was that was asked. */
+	if (has_resolver_on_loopback())
+		arguments[count++] = "--dns-forward=" PASTA_RESOLVER;
 	if (!options->maps_loopback)
 		arguments[count++] = "--no-map-gw";
 	return spawn(

@@ -7,7 +7,8 @@
 
 /* The interface that it makes in the namespace; all that VMs send to the world leaves by it. */
 #define PASTA_INTERFACE "uplink0"
-/* Where it answers for the host's name server: link-local, so nobody else's (RFC 3927). */
+/* Where it answers for a name server on the host's loopback: link-local, so nobody else's (RFC
+ * 3927). */
 #define PASTA_RESOLVER "169.254.1.53"
 
 struct pasta_options {
