@@ -227,6 +227,7 @@ class Broker:
             "-v",
             *arguments,
         ]
+        self.member = MEMBER
         self._user = user
         self._env = env
         self.process: subprocess.Popen[Any] | None = None
@@ -263,6 +264,16 @@ class Broker:
             wait_for(serving, deadline_s, "vmnet-broker takes connections")
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.log()}") from None
+
+    @property
+    def inside(self) -> Namespace:
+        """Where its networks are."""
+        return self.namespace
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """What makes a client find it."""
+        return {"VMNET_BROKER_SOCKET": str(self.socket_path)}
 
     def connect(self, user: User | None = None) -> Varlink:
         """A connection as user, or as root."""

@@ -46,7 +46,7 @@ def full_pipe() -> Iterator[int]:
 class Cable:
     """One helper. line is its JSON line, parsed; the socket is the VM's end.
 
-    path is where the helper makes its socket, by path_option; None: the arguments say so already.
+    user: MEMBER is the broker's own member. path is where the helper makes its socket, by path_option; None: the arguments say so already.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Cable:
         with open(self.log_path, "w") as log:
             self.process: subprocess.Popen[str] = broker.namespace.popen(
                 [bin_dir / "vmnet-helper", *transport, *arguments],
-                user=user,
-                env={"VMNET_BROKER_SOCKET": str(broker.socket_path), **(environment or {})},
+                user=broker.member if user is MEMBER else user,
+                env={**broker.client_environment, **(environment or {})},
                 stdout=stdout,
                 stderr=log,
                 pass_fds=[theirs.fileno()] if theirs else [],

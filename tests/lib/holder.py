@@ -13,7 +13,7 @@ from typing import Any
 from lib.readiness import readable
 
 from . import frames
-from .broker import MEMBER, Broker
+from .broker import Broker
 from .lab import wait_for
 
 VNET_HDR = 12  # bytes in front of a TAP's frame
@@ -21,11 +21,11 @@ ETH_P_ALL = 0x0003
 
 
 class Holder:
-    """An interface of MEMBER's; parameters are CreateInterface's."""
+    """An interface of the broker's member; parameters are CreateInterface's."""
 
     def __init__(self, broker: Broker, network: str, **parameters: Any) -> None:
         self.broker = broker
-        with broker.connect(MEMBER) as peer:
+        with broker.connect(broker.member) as peer:
             self.reply, fds = peer.call("CreateInterface", network=network, **parameters)
         self.queues = [fds[index] for index in self.reply["queues"]]
 
@@ -109,7 +109,7 @@ class Listener:
     """What reaches a link of the host: an AF_PACKET socket on it, of one ethertype or all."""
 
     def __init__(self, broker: Broker, link: str, ethertype: int = ETH_P_ALL) -> None:
-        self.socket = broker.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+        self.socket = broker.inside.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
         self.socket.bind((link, ethertype))
         self.socket.settimeout(3)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import guestkit, qemukit
-from .broker import MEMBER, Broker
+from .broker import Broker
 from .lab import all_pids, children_of, command_line, is_running, process_name, read_proc, wait_for
 
 ATTACH = {
@@ -60,16 +60,13 @@ class VM:
         self.attach = attach
         self.shell = shell
         self.broker = broker
-        self.directory = broker.lab.public_directory(f"vm-{name}", MEMBER)
+        self.directory = broker.lab.public_directory(f"vm-{name}", broker.member)
         self.log_path = self.directory / "client.log"
         self.console = self.directory / "console"
         self.runtime_dir = self.directory / "xdg"
         self.runtime_dir.mkdir(mode=0o700)
-        os.chown(self.runtime_dir, MEMBER.uid, MEMBER.gid)
-        self.environment = {
-            "VMNET_BROKER_SOCKET": str(broker.socket_path),
-            "XDG_RUNTIME_DIR": str(self.runtime_dir),
-        }
+        os.chown(self.runtime_dir, broker.member.uid, broker.member.gid)
+        self.environment = {"XDG_RUNTIME_DIR": str(self.runtime_dir), **broker.client_environment}
         self._bin_dir = bin_dir
         qemu = guestkit.qemu_command(kit, name, self.console, hostname=name, dhcp=dhcp, emulator=emulator.command)
         if path:
@@ -87,7 +84,7 @@ class VM:
     def _popen(self, argv: Sequence[Any]) -> subprocess.Popen[str]:
         with open(self.log_path, "a") as log:
             return self.broker.namespace.popen(
-                argv, user=MEMBER, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
+                argv, user=self.broker.member, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
             )
 
     def _read_line(self, process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -1,0 +1,436 @@
+"""An ordinary user's own broker: that his first command works, what it may, what it refuses, and that nothing is left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+
+import pytest
+
+from lib.attacks import ATTACKS, markers
+from lib.broker import SOCKET_GROUP, Varlink, VarlinkError
+from lib.cable import Cable
+from lib.holder import Holder, Listener
+from lib.lab import (
+    INTERNET_ADDRESS,
+    INTERNET_ADDRESS6,
+    UPLINK,
+    UPLINK_ADDRESS,
+    UPLINK_ADDRESS6,
+    WORLD_ADDRESS,
+    WORLD_ADDRESS6,
+    CommandError,
+    Lab,
+    is_running,
+    wait_for,
+)
+from lib.resolver import resolve
+from lib.rootless import PARTS, OrdinaryUser, RootlessBroker, capabilities, user_namespace
+from lib.simulated import LINK, SimulatedVm
+
+MTU = 65520
+PING_RANGE = "net/ipv4/ping_group_range"
+SERVICE_PORT = 4321  # something of the host's own, on its loopback
+WORLD_NAMES = "192.0.2.11"  # what the world's name server answers to everything, and the host's own
+STUB, STUB_NAMES = "127.0.0.53", "192.0.2.33"
+NETWORKS = {
+    "apart": {"mode": "shared", "isolation": True},
+    "few": {"mode": "host", "quotas": {"interfaces": 2}},
+    "locked": {"mode": "shared", "lock_mac": True},
+    "lan": {"mode": "bridged", "uplink": UPLINK},
+    "leading": {"mode": "shared", "uplink": UPLINK},
+}
+
+
+# What is in the world
+
+
+def serve_names(lab, namespace, address, answer):
+    """Answers every question for an address, until the lab ends it."""
+    script = (
+        "import socket, struct, sys\n"
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "s.bind((sys.argv[1], 53))\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    query, client = s.recvfrom(4096)\n"
+        "    head = query[:2] + struct.pack('!HHHHH', 0x8180, 1, 1, 0, 0)\n"
+        "    record = b'\\xc0\\x0c' + struct.pack('!HHIH', 1, 1, 0, 4) + socket.inet_aton(sys.argv[2])\n"
+        "    s.sendto(head + query[12:query.index(b'\\0', 12) + 5] + record, client)\n"
+    )
+    server = namespace.popen(["python3", "-c", script, address, answer], stdout=subprocess.PIPE, text=True)
+    assert server.stdout.readline() == "ready\n"
+
+
+def prepare_world(lab):
+    for address in (WORLD_ADDRESS, WORLD_ADDRESS6):
+        lab.internet.start_echo(address)
+    lab.internet.start_echo(INTERNET_ADDRESS, SERVICE_PORT)
+    lab.host.start_echo("127.0.0.1", SERVICE_PORT)
+    serve_names(lab, lab.internet, WORLD_ADDRESS, WORLD_NAMES)
+    serve_names(lab, lab.host, STUB, STUB_NAMES)
+    lab.host.sysctl(PING_RANGE, "0 2147483647")
+
+
+@pytest.fixture
+def make_user(lab, show_on_failure):
+    """make_user(**options): an ordinary user of the lab's host."""
+    users = []
+
+    def make(**options):
+        users.append(OrdinaryUser(lab, **options))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.close()
+
+
+@pytest.fixture
+def make_rootless(make_user, bin_dir, show_on_failure):
+    """make_rootless(**options): the broker of a new user, not started."""
+
+    def make(user=None, **options):
+        broker = RootlessBroker(user or make_user(**options), bin_dir)
+        show_on_failure(f"broker of user {broker.member.uid}", broker.log)
+        return broker
+
+    return make
+
+
+class VmBeside:
+    """A VM with a kernel of its own, over a helper's cable; talk() and asks() are what its programs do."""
+
+    def __init__(self, broker, bin_dir, network="shared", **options):
+        self.cable = Cable(broker, bin_dir, ("--network", network, *sum(([f"--{k}", v] for k, v in options.items()), [])))
+        self.vm = SimulatedVm(self.cable, bin_dir)
+        self.namespace = self.vm.namespace
+
+    @property
+    def address(self):
+        return self.cable.address
+
+    @property
+    def gateway(self):
+        return self.cable.gateway
+
+    def tcp(self, address, port=7, timeout_s=5):
+        def ask():
+            with socket.create_connection((address, port), timeout_s) as stream:
+                stream.sendall(b"hello")
+                return stream.recv(1000).decode()
+
+        return self.namespace.inside(ask)
+
+    def udp(self, address, port=7, timeout_s=5):
+        with self.namespace.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(timeout_s)
+            client.sendto(b"hello", (address, port))
+            return client.recv(1000).decode()
+
+    def ping(self, address, check=True):
+        return self.namespace.run(["ping", "-c", "1", "-W", "3", address], check=check).returncode == 0
+
+    def close(self):
+        self.vm.close()
+        self.cable.process.kill()
+        self.cable.process.wait(5)
+
+
+# Life
+
+
+@pytest.mark.parametrize("session", [True, False], ids=["session", "no session"])
+def test_the_first_command_of_a_fresh_user(make_rootless, bin_dir, session):
+    broker = make_rootless(session=session)
+    command = [bin_dir / "vmnet-client", "--network", "shared", "--hostname", "web", "--", "env"]
+    result = broker.owner.run(command)
+    line, *environment = result.stdout.splitlines()
+    variables = dict(word.split("=", 1) for word in environment)
+    assert json.loads(line)["vmnet_ipv4_address"] == variables["VMNET_ADDRESS"]
+    assert (variables["VMNET_NETWORK"], variables["VMNET_MTU"]) == ("shared", str(MTU))
+    broker.wait_whole()
+    assert oct(broker.runtime_dir.stat().st_mode & 0o777) == "0o700"
+    # Another one finds the same broker.
+    before = broker.parts()["supervisor"]
+    broker.owner.run(command)
+    assert broker.parts()["supervisor"] == before
+    os.kill(broker.pid("supervisor"), signal.SIGTERM)
+    broker.wait_nothing_left()
+    assert sorted(path.name for path in broker.state_dir.iterdir())
+
+
+def test_an_idle_broker_ends_with_everything_of_it(make_rootless):
+    broker = make_rootless()
+    broker.start("--exit-when-idle", "--idle-timeout", "1")
+    with broker.connect() as peer:
+        peer.call("AcquireNetwork", network="shared")
+        broker.wait_whole()
+    assert broker.process.wait(15) == 0
+    broker.wait_nothing_left()
+
+
+def start_clients(broker, count):
+    command = [broker.bin_dir / "vmnet-client", "--network", "shared", "--", "env"]
+    return [broker.owner.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(count)]
+
+
+def end_clients(clients):
+    for client in clients:
+        output, errors = client.communicate(timeout=60)
+        assert client.returncode == 0 and "VMNET_ADDRESS=" in output, errors
+
+
+def test_ten_clients_at_once_make_one_broker(make_rootless):
+    broker = make_rootless()
+    for _ in range(2):
+        end_clients(start_clients(broker, 10))
+        broker.wait_whole()
+        broker.kill("supervisor")
+    # At once, while what the dead one started is still ending.
+    end_clients(start_clients(broker, 10))
+    broker.wait_whole()
+    os.kill(broker.pid("supervisor"), signal.SIGTERM)
+    broker.wait_nothing_left()
+
+
+def test_sigterm_leaves_networks_in_use_and_the_last_vm_ends_them(make_rootless):
+    broker = make_rootless()
+    broker.start()
+    holder = Holder(broker, "shared")
+    before = broker.pid("pause")
+    assert broker.terminate() == 0
+    wait_for(lambda: set(broker.parts()) == {"pause"}, 10, "the end of all but the pause process")
+    assert len(broker.links()) == 2
+    broker.start()
+    assert broker.pid("pause") == before
+    with broker.connect() as peer:
+        networks = {network["name"]: network for network in peer.call("ListNetworks")[0]["networks"]}
+        assert networks["shared"]["running"]
+    assert broker.terminate() == 0
+    wait_for(lambda: set(broker.parts()) == {"pause"}, 10, "the end of all but the pause process")
+    holder.close()
+    broker.wait_nothing_left()
+
+
+# One broker, looked at from many sides
+
+
+class Place:
+    """A broker of an ordinary user with two VMs on "shared", in a world that answers."""
+
+    def __init__(self, bin_dir):
+        self.bin_dir = bin_dir
+        self.lab = Lab()
+        prepare_world(self.lab)
+        self.user = OrdinaryUser(self.lab, session=False)
+        self.user.write_resolv_conf(WORLD_ADDRESS)
+        self.user.write_config(NETWORKS)
+        self.broker = RootlessBroker(self.user, bin_dir)
+        self.broker.start()
+        self.one = VmBeside(self.broker, bin_dir, hostname="one")
+        self.other = VmBeside(self.broker, bin_dir, hostname="other")
+        self.other.namespace.start_echo(self.other.address)
+        self.broker.wait_uplink()
+
+    def close(self):
+        self.user.close()
+        self.lab.close()
+
+
+@pytest.fixture(scope="module")
+def place(bin_dir):
+    place = Place(bin_dir)
+    yield place
+    place.close()
+
+
+@pytest.fixture
+def shared_broker(place, show_on_failure):
+    show_on_failure("broker", place.broker.log)
+    return place.broker
+
+
+@pytest.fixture
+def one(place, shared_broker):
+    return place.one
+
+
+@pytest.fixture
+def other(place, shared_broker):
+    return place.other
+
+
+@pytest.fixture
+def hold(shared_broker):
+    holders = []
+
+    def make(network):
+        holders.append(Holder(shared_broker, network))
+        return holders[-1]
+
+    yield make
+    for holder in holders:
+        holder.close()
+
+
+def test_every_process_is_the_users_and_has_no_power_outside(place, shared_broker):
+    parts = shared_broker.parts()
+    assert set(parts) >= {*PARTS, "dnsmasq"}
+    outside = os.stat("/proc/self/ns/user").st_ino
+    powerful = set()
+    for part, pids in parts.items():
+        for pid in pids:
+            status = open(f"/proc/{pid}/status").read()
+            for line in ("Uid", "Gid"):
+                assert f"{line}:\t" + "\t".join([str(place.user.user.uid)] * 4) in status, part
+            if any(capabilities(pid).values()):
+                powerful.add(part)
+                assert user_namespace(pid) != outside, f"{part} has capabilities on the host"
+    assert {"priv", "dnsmasq"} <= powerful, "the check sees capabilities"
+    assert {"front", "supervisor", "pause"}.isdisjoint(powerful)
+    # And nobody of the machine was asked for help: no other process is in the namespaces.
+    inside = shared_broker.network_namespace()
+    assert inside and inside[1] != os.stat(place.lab.host.path).st_ino
+
+
+def test_a_tap_leaves_its_namespace(shared_broker, place, one):
+    """Its holder is in the host's namespaces; the link is not there."""
+    helper = one.cable.process.pid
+    assert os.stat(f"/proc/{helper}/ns/net").st_ino == os.stat(place.lab.host.path).st_ino
+    name = one.cable.line["vmnet_interface_name"]
+    assert f"iff:\t{name}" in "".join(
+        open(f"/proc/{helper}/fdinfo/{fd}").read() for fd in os.listdir(f"/proc/{helper}/fdinfo")
+    )
+    assert name in {link["ifname"] for link in shared_broker.links()}
+    assert name not in place.lab.host.ip("link")
+
+
+def test_leases_and_names(one, other):
+    assert one.cable.line["vmnet_mtu"] == MTU
+    arguments = ["-f", "-n", "-q", "-t", "4", "-T", "1", "-O", "mtu", "-s", "/bin/true"]
+    lease = one.namespace.run(["busybox", "udhcpc", "-i", LINK, *arguments])
+    assert f"lease of {one.address} obtained" in lease.stdout + lease.stderr
+    for name in ("other", "other.shared.vmnet"):
+        assert resolve(one.namespace, one.gateway, name) == [other.address]
+    assert resolve(one.namespace, one.gateway, "host.shared.vmnet") == [one.gateway]
+
+
+def test_vms_reach_each_other(one, other):
+    assert one.ping(other.address) and one.ping(one.gateway)
+    assert one.tcp(other.address).startswith(f"{one.address} ")
+    assert one.udp(other.address).startswith(f"{one.address} ")
+    # In one piece, which says that the MTU is the same all the way.
+    one.namespace.run(["ping", "-c", "1", "-W", "3", "-M", "do", "-s", str(MTU - 28), other.address])
+
+
+def test_vms_reach_the_world(one):
+    assert one.tcp(WORLD_ADDRESS).startswith(f"{UPLINK_ADDRESS} "), "as the host itself"
+    assert one.udp(WORLD_ADDRESS).startswith(f"{UPLINK_ADDRESS} ")
+    assert one.ping(WORLD_ADDRESS)
+    assert resolve(one.namespace, one.gateway, "www.example.com") == [WORLD_NAMES]
+
+
+def test_vms_reach_the_world_by_ipv6(one):
+    def has_address():
+        return "inet6 fd" in one.namespace.ip("-6", "address", "show", "dev", LINK, "scope", "global", "-tentative")
+
+    wait_for(has_address, 15, "an address by router advertisement")
+    assert one.tcp(WORLD_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
+    assert one.udp(WORLD_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
+    assert one.ping(WORLD_ADDRESS6)
+
+
+def test_the_hosts_loopback_is_not_the_vms(one):
+    """The host's router is itself and nobody else, by IPv4 and IPv6; addresses of the host lead nowhere."""
+    assert one.tcp(INTERNET_ADDRESS, SERVICE_PORT).startswith(f"{UPLINK_ADDRESS} "), "the router answered, not the host"
+    for address in (UPLINK_ADDRESS, "127.0.0.1", one.gateway):
+        with pytest.raises(OSError):
+            one.tcp(address, SERVICE_PORT, timeout_s=1)
+    for address in (UPLINK_ADDRESS6, INTERNET_ADDRESS6):
+        with pytest.raises(OSError):
+            one.tcp(address, SERVICE_PORT, timeout_s=1)
+
+
+def test_isolated_vms_reach_the_world_only(hold):
+    one, other = hold("apart"), hold("apart")
+    mac = one.resolve(one.gateway)
+    marker = next(markers)
+    one.send(one.datagram(marker, other.address, other.mac))
+    assert one.pings(one.gateway, mac)
+    assert not any(marker in frame for frame in other.received(0.1))
+    assert one.pings(WORLD_ADDRESS, mac, deadline_s=3)
+
+
+def test_what_a_vm_may_not_send(hold, shared_broker):
+    """The rules and locked ports of the system's broker, in this namespace: every attack of docs/security.md."""
+    attacker, victim = hold("locked"), hold("locked")
+    attacker.gateway_mac = attacker.resolve(attacker.gateway)
+    ears = Listener(shared_broker, attacker.bridge)
+    for name, (make, _) in ATTACKS.items():
+        marker, honest = next(markers), next(markers)
+        for frame in make(attacker, victim, marker):
+            attacker.send(frame)
+        attacker.send(attacker.datagram(honest))
+        for receiver in (victim, ears):
+            assert not any(marker in frame for frame in receiver.until(honest)), name
+    ears.close()
+
+
+@pytest.mark.parametrize(("network", "word"), [("lan", "mode bridged"), ("leading", '"uplink"')])
+def test_interfaces_of_the_host_are_roots(shared_broker, network, word):
+    with shared_broker.connect() as peer, pytest.raises(VarlinkError) as caught:
+        peer.call("AcquireNetwork", network=network)
+    assert caught.value.name == "CreateFailure"
+    assert f"{word} takes the system's broker" in caught.value.parameters["reason"]
+
+
+def test_mode_host(shared_broker, one):
+    holder = Holder(shared_broker, "host")
+    mac = holder.resolve(holder.gateway)
+    assert holder.pings(holder.gateway, mac)
+    assert not holder.pings(WORLD_ADDRESS, mac)
+    holder.close()
+
+
+def test_quotas_hold(shared_broker):
+    holders = [Holder(shared_broker, "few") for _ in range(2)]
+    with pytest.raises(VarlinkError) as caught:
+        Holder(shared_broker, "few")
+    assert caught.value.name == "QuotaExceeded" and "few.quotas.interfaces is 2" in caught.value.parameters["reason"]
+    for holder in holders:
+        holder.close()
+
+
+def test_two_users_do_not_see_each_other(place, one, bin_dir):
+    """The same names, subnets and addresses, and no way from one to the other."""
+    user = OrdinaryUser(place.lab)
+    try:
+        theirs = RootlessBroker(user, bin_dir)
+        user.write_config({"theirs": {"mode": "shared", "subnet": "10.99.0.0/24"}})
+        theirs.start()
+        assert theirs.network_namespace() != place.broker.network_namespace()
+        for mine, other in ((place.broker, theirs), (theirs, place.broker)):
+            with pytest.raises(PermissionError):
+                Varlink(mine.socket_path, other.member)
+        vm = VmBeside(theirs, bin_dir, network="theirs")
+        vm.namespace.start_echo(vm.address)
+        with pytest.raises(OSError):
+            one.tcp(vm.address, timeout_s=1)
+        assert not one.ping(vm.address, check=False)
+        with theirs.connect() as peer:
+            first = peer.call("AcquireNetwork", network="shared")[0]["network"]
+            assert first["gateway"] == one.gateway
+            names = {network["name"] for network in peer.call("ListNetworks")[0]["networks"]}
+            assert names == {"host", "shared", "theirs"}
+            interfaces = peer.call("ListInterfaces")[0]["interfaces"]
+            assert [interface["interfaceName"] for interface in interfaces] == [vm.cable.line["vmnet_interface_name"]]
+        vm.close()
+    finally:
+        user.close()
