@@ -76,6 +76,7 @@ static int parse_word(const struct option_entry *table, size_t table_count, char
 {
 	struct option_word split = split_word(table, table_count, words[0]);
 	const char *argument = split.attached;
+	bool takes_next;
 	int result;
 
 	if (!split.entry) {
@@ -88,9 +89,10 @@ static int parse_word(const struct option_entry *table, size_t table_count, char
 			split.entry->name);
 		return -EINVAL;
 	}
-	if (split.entry->argument && !argument)
+	takes_next = split.entry->argument && !argument && !split.entry->argument_is_optional;
+	if (takes_next)
 		argument = words[1];
-	if (split.entry->argument && !argument) {
+	if (takes_next && !argument) {
 		snprintf(error, OPTIONS_ERROR_SIZE, "option --%s needs an argument: %s",
 			split.entry->name, split.entry->argument);
 		return -EINVAL;
@@ -98,7 +100,7 @@ static int parse_word(const struct option_entry *table, size_t table_count, char
 	result = apply(split.entry, argument, context, error);
 	if (result < 0)
 		return result;
-	return split.entry->argument && !split.attached ? 2 : 1;
+	return takes_next ? 2 : 1;
 }
 
 int options_parse(const struct option_entry *table, size_t table_count, int argc, char **argv,
@@ -122,20 +124,26 @@ int options_parse(const struct option_entry *table, size_t table_count, int argc
 	return 0;
 }
 
+static void print_entry(FILE *file, const struct option_entry *entry)
+{
+	const char *open = entry->argument_is_optional ? "[=" : " ";
+	const char *close = entry->argument_is_optional ? "]" : "";
+	char left[64];
+
+	snprintf(left, sizeof(left), "%c%c%s --%s%s%s%s", entry->letter ? '-' : ' ',
+		entry->letter ? entry->letter : ' ', entry->letter ? "," : " ", entry->name,
+		entry->argument ? open : "", entry->argument ? entry->argument : "",
+		entry->argument ? close : "");
+	fprintf(file, "  %-36s %s\n", left, entry->help);
+}
+
 static void print_entries(FILE *file, const struct option_entry *table, size_t table_count)
 {
 	for (size_t i = 0; i < table_count; i++) {
-		char left[64];
-
 		if (!table[i].name)
 			print_entries(file, table[i].more, table[i].more_count);
-		if (!table[i].help)
-			continue;
-		snprintf(left, sizeof(left), "%c%c%s --%s%s%s", table[i].letter ? '-' : ' ',
-			table[i].letter ? table[i].letter : ' ', table[i].letter ? "," : " ",
-			table[i].name, table[i].argument ? " " : "",
-			table[i].argument ? table[i].argument : "");
-		fprintf(file, "  %-36s %s\n", left, table[i].help);
+		else if (table[i].help)
+			print_entry(file, &table[i]);
 	}
 }
 

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -18,6 +19,8 @@ struct option_entry {
 	 * says into error (OPTIONS_ERROR_SIZE bytes) what is allowed, without naming the option.
 	 */
 	int (*parse)(void *context, const char *argument, char *error);
+	/* The argument is taken from "--name=VALUE" alone, and is NULL where that is "--name". */
+	bool argument_is_optional;
 	/* Without a name: another table's entries stand here. One level deep. */
 	const struct option_entry *more;
 	size_t more_count;

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "ctl/terminal.h"
 
 #include <errno.h>
 #include <string.h>
@@ -64,50 +65,81 @@ json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters)
 	return answer;
 }
 
-/* Adds the page behind *last to whole. Returns 1 when there are more, 0 when that was the last one,
- * or -1 when it could not be had. */
-static int add_page(vmnet_broker_t *broker, const char *method, json_t *whole, const char *list,
-	const char *key, const char **last)
+/* Adds the page behind last (NULL: the first one) to whole. *ret_last is what the next one is asked
+ * behind, borrowed from whole, or NULL when that was the last one. */
+static vmnet_broker_status_t add_page(vmnet_broker_t *broker, const struct ctl_pages *pages,
+	json_t *whole, json_t *last, json_t **ret_last)
 {
-	json_t *parameters = *last ? json_pack("{s:s}", "after", *last) : NULL;
-	cleanup_ctl_json json_t *answer = ctl_call(broker, method, parameters);
-	json_t *page = json_object_get(answer, list);
+	json_t *parameters = last ? json_pack("{s:O}", "after", last) : NULL;
+	cleanup_ctl_json json_t *answer = NULL;
+	vmnet_broker_status_t status = ctl_try_call(broker, pages->method, parameters, &answer);
+	json_t *page = json_object_get(answer, pages->list);
 	json_t *end = json_array_get(page, json_array_size(page) - 1);
 
-	if (!answer)
-		return -1;
-	if (json_array_extend(json_object_get(whole, list), page) < 0) {
-		log_error(CTL_TAG, "out of memory");
-		return -1;
-	}
-	if (!json_is_true(json_object_get(answer, "more")) || !end)
-		return 0;
-	/* Lives on in whole. */
-	*last = json_string_value(json_object_get(end, key));
-	return *last ? 1 : 0;
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	if (json_array_extend(json_object_get(whole, pages->list), page) < 0 ||
+		json_object_update_missing(whole, answer) < 0)
+		return VMNET_BROKER_INTERNAL_ERROR;
+	*ret_last = json_is_true(json_object_get(answer, "more")) ? json_object_get(end, pages->key)
+								  : NULL;
+	return status;
 }
 
-json_t *ctl_call_pages(
-	vmnet_broker_t *broker, const char *method, const char *list, const char *key)
+vmnet_broker_status_t ctl_try_pages(
+	vmnet_broker_t *broker, const struct ctl_pages *pages, json_t **ret_whole)
 {
-	json_t *whole = json_pack("{s:[]}", list);
-	const char *last = NULL;
-	int more = 1;
+	cleanup_ctl_json json_t *whole = json_pack("{s:[]}", pages->list);
+	vmnet_broker_status_t status;
+	json_t *last = NULL;
 
-	while (more > 0)
-		more = add_page(broker, method, whole, list, key, &last);
-	if (more == 0)
-		return whole;
-	json_decref(whole);
-	return NULL;
+	do
+		status = add_page(broker, pages, whole, last, &last);
+	while (status == VMNET_BROKER_SUCCESS && last);
+	if (status != VMNET_BROKER_SUCCESS)
+		return status;
+	json_object_del(whole, "more");
+	*ret_whole = take_ptr(whole);
+	return status;
 }
 
-int ctl_print_json(const json_t *value)
+json_t *ctl_call_pages(vmnet_broker_t *broker, const struct ctl_pages *pages)
 {
-	int error = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	json_t *whole = NULL;
+	vmnet_broker_status_t status = ctl_try_pages(broker, pages, &whole);
 
+	if (status != VMNET_BROKER_SUCCESS)
+		ctl_report_failure(broker, status);
+	return whole;
+}
+
+const struct ctl_pages ctl_forwards = {"ListForwards", "forwards", "id"};
+const struct ctl_pages ctl_interfaces = {"ListInterfaces", "interfaces", "interfaceName"};
+const struct ctl_pages ctl_leases = {"ListLeases", "leases", "address"};
+const struct ctl_pages ctl_networks = {"ListNetworks", "networks", "name"};
+const struct ctl_pages ctl_statistics = {"ListStatistics", "statistics", "interfaceName"};
+
+static int print_json(const json_t *value, size_t flags)
+{
+	struct terminal terminal;
+	int error;
+
+	/* Other people's texts are in it. */
+	terminal_look(&terminal);
+	error = json_dumpf(value, stdout,
+		flags | JSON_PRESERVE_ORDER | (terminal.is_one ? JSON_ENSURE_ASCII : 0));
 	if (!error && putchar('\n') != EOF && fflush(stdout) == 0)
 		return 0;
 	log_error(CTL_TAG, "the result could not be written: %s", strerror(errno));
 	return 1;
+}
+
+int ctl_print_json(const json_t *value)
+{
+	return print_json(value, JSON_INDENT(2));
+}
+
+int ctl_print_json_line(const json_t *value)
+{
+	return print_json(value, JSON_COMPACT);
 }

@@ -27,22 +27,35 @@ static inline void cleanup_ctl_broker(vmnet_broker_t **broker)
  */
 json_t *ctl_call(vmnet_broker_t *broker, const char *method, json_t *parameters);
 
-/*
- * Calls a method whose answers are pages of a list, as often as there are more: list is the list's
- * name in an answer, key what in an entry the next page is asked behind. Returns an object with the
- * whole list, the caller's, or NULL: what failed has been said then.
- */
-json_t *ctl_call_pages(
-	vmnet_broker_t *broker, const char *method, const char *list, const char *key);
+/* A method whose answers are pages of a list. */
+struct ctl_pages {
+	const char *method;
+	const char *list; /* the list's name in an answer */
+	const char *key;  /* what in an entry the next page is asked behind */
+};
+
+extern const struct ctl_pages ctl_forwards, ctl_interfaces, ctl_leases, ctl_networks,
+	ctl_statistics;
 
 /*
- * ctl_call() without a word: *ret_answer, the caller's, is written on success only.
+ * Calls it as often as there are more. Returns an object with the whole list and what else the
+ * first answer had, the caller's, or NULL: what failed has been said then.
+ */
+json_t *ctl_call_pages(vmnet_broker_t *broker, const struct ctl_pages *pages);
+
+/*
+ * The same two without a word: *ret_answer, *ret_whole, the caller's, are written on success only.
  * ctl_report_failure() says what failed, if it is called before anything else is done with the
  * handle.
  */
 vmnet_broker_status_t ctl_try_call(
 	vmnet_broker_t *broker, const char *method, json_t *parameters, json_t **ret_answer);
+vmnet_broker_status_t ctl_try_pages(
+	vmnet_broker_t *broker, const struct ctl_pages *pages, json_t **ret_whole);
 void ctl_report_failure(vmnet_broker_t *broker, vmnet_broker_status_t status);
 
 /* Prints value as JSON, indented, on stdout. 0, or 1 when stdout takes no more: an exit status. */
 int ctl_print_json(const json_t *value);
+
+/* The same in one line, for those who read a line at a time. */
+int ctl_print_json_line(const json_t *value);

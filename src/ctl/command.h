@@ -47,8 +47,11 @@ extern const struct command doctor_command;
 extern const struct command exec_command;
 extern const struct command forward_command;
 extern const struct command interfaces_command;
+extern const struct command leases_command;
 extern const struct command monitor_command;
+extern const struct command network_command;
 extern const struct command networks_command;
+extern const struct command stats_command;
 
 /* The table, sorted by name. */
 extern const struct command *const commands[];

@@ -10,8 +10,11 @@ const struct command *const commands[] = {
 	&exec_command,
 	&forward_command,
 	&interfaces_command,
+	&leases_command,
 	&monitor_command,
+	&network_command,
 	&networks_command,
+	&stats_command,
 };
 const size_t commands_count = array_length(commands);
 

@@ -1,6 +1,7 @@
 #include "base/cleanup.h"
 #include "ctl/broker-call.h"
 #include "ctl/command.h"
+#include "ctl/terminal.h"
 
 #include <stdio.h>
 
@@ -11,16 +12,25 @@ static const char *text_of(const json_t *object, const char *member)
 	return text ? text : "";
 }
 
+/* A firewall's or a program's name is not ours to trust. */
+static void print_clean(const char *text)
+{
+	cleanup_free char *clean = terminal_clean(text);
+
+	fputs(clean ? clean : "", stdout);
+}
+
 static void print_finding(const json_t *finding)
 {
 	const char *network = text_of(finding, "network");
 
+	printf("%s: ", text_of(finding, "problem"));
 	if (*network)
-		printf("%s: network \"%s\": %s\n", text_of(finding, "problem"), network,
-			text_of(finding, "text"));
-	else
-		printf("%s: %s\n", text_of(finding, "problem"), text_of(finding, "text"));
-	printf("    mend: %s\n", text_of(finding, "mend"));
+		printf("network \"%s\": ", network);
+	print_clean(text_of(finding, "text"));
+	printf("\n    mend: ");
+	print_clean(text_of(finding, "mend"));
+	putchar('\n');
 }
 
 static void print_accepts(const json_t *accepts)
@@ -30,7 +40,12 @@ static void print_accepts(const json_t *accepts)
 
 	if (json_array_size(accepts) > 0)
 		printf("rules of ours in other firewalls, for as long as their networks run:\n");
-	json_array_foreach(accepts, i, rule) printf("    %s\n", json_string_value(rule));
+	json_array_foreach(accepts, i, rule)
+	{
+		printf("    ");
+		print_clean(json_string_value(rule));
+		putchar('\n');
+	}
 }
 
 static void print_findings(const json_t *findings)

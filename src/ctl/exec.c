@@ -275,7 +275,7 @@ static int run(struct ctl *ctl, size_t arguments_count, char **arguments)
 		vmnet_broker_close(ctl_connect(ctl));
 		return 1;
 	}
-	answer = ctl_call_pages(broker, "ListNetworks", "networks", "name");
+	answer = ctl_call_pages(broker, &ctl_networks);
 	if (!answer)
 		return 1;
 	cut_to_directory(path);

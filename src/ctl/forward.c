@@ -66,46 +66,25 @@ static const struct option_entry options_table[] = {
 };
 
 static const struct column columns[] = {
-	{"NUMBER", "id"},
+	{"NUMBER", "id", .kind = CELL_NUMBER},
 	{"NETWORK", "network"},
 	{"PROTOCOL", "protocol"},
 	{"LISTEN", "listen"},
-	{"TARGET", "target"},
-	{"ADDRESS", "address"},
-	{"ORIGIN", "origin"},
-	{"USER", "uid"},
+	{"TARGET", "target", .can_cut = true},
+	{"ADDRESS", "address", .rank = 1},
+	{"ORIGIN", "origin", .rank = 2},
+	{"USER", "uid", .kind = CELL_NUMBER, .rank = 3},
 };
-
-/* Adds the page behind *after to list. Returns 1 when there are more, 0 when that was the last one,
- * or -1 when it could not be had. */
-static int add_page(vmnet_broker_t *broker, json_t *list, json_int_t *after)
-{
-	cleanup_ctl_json json_t *answer =
-		ctl_call(broker, "ListForwards", json_pack("{s:I}", "after", *after));
-	json_t *page = json_object_get(answer, "forwards");
-	size_t count = json_array_size(page);
-
-	if (!answer || json_array_extend(list, page) < 0)
-		return -1;
-	if (!json_is_true(json_object_get(answer, "more")) || count == 0)
-		return 0;
-	*after = json_integer_value(json_object_get(json_array_get(page, count - 1), "id"));
-	return 1;
-}
 
 static int list_forwards(const struct ctl *ctl, vmnet_broker_t *broker)
 {
-	cleanup_ctl_json json_t *result = json_pack("{s:[]}", "forwards");
-	json_t *list = json_object_get(result, "forwards");
-	json_int_t after = 0;
-	int more = 1;
+	cleanup_ctl_json json_t *result = ctl_call_pages(broker, &ctl_forwards);
 
-	while (more > 0)
-		more = add_page(broker, list, &after);
-	if (more < 0)
+	if (!result)
 		return 1;
-	return ctl->json ? ctl_print_json(result)
-			 : table_print(list, columns, array_length(columns));
+	if (ctl->json)
+		return ctl_print_json(result);
+	return table_print(json_object_get(result, "forwards"), columns, array_length(columns));
 }
 
 static int remove_forward(const struct ctl *ctl, vmnet_broker_t *broker, uint32_t id)

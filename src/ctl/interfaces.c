@@ -6,19 +6,17 @@
 static const struct column columns[] = {
 	{"NETWORK", "network"},
 	{"INTERFACE", "interfaceName"},
-	{"MAC", "mac"},
+	{"MAC", "mac", .rank = 1},
 	{"ADDRESS", "address"},
-	{"HOSTNAME", "hostname"},
-	{"USER", "uid"},
-	{"QUEUES", "queues"},
+	{"HOSTNAME", "hostname", .can_cut = true},
+	{"USER", "uid", .kind = CELL_NUMBER, .rank = 2},
+	{"QUEUES", "queues", .kind = CELL_NUMBER, .rank = 3},
 };
 
 static int run(struct ctl *ctl, size_t arguments_count, char **arguments)
 {
 	cleanup_broker vmnet_broker_t *broker = ctl_connect(ctl);
-	cleanup_ctl_json json_t *result =
-		broker ? ctl_call_pages(broker, "ListInterfaces", "interfaces", "interfaceName")
-		       : NULL;
+	cleanup_ctl_json json_t *result = broker ? ctl_call_pages(broker, &ctl_interfaces) : NULL;
 
 	if (!result)
 		return 1;

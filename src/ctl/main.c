@@ -5,7 +5,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "ctl/command.h"
+#include "ctl/terminal.h"
 
+#include <signal.h>
 #include <string.h>
 
 #define OPTIONS_MAX   24
@@ -120,7 +122,10 @@ static void print_program_help(void)
 	printf("\ncommands:\n");
 	for (size_t i = 0; i < commands_count; i++)
 		printf("  %-36s %s\n", commands[i]->name, commands[i]->help);
-	printf("\nvmnetctl COMMAND --help tells more of a command.\n");
+	printf("\nvmnetctl COMMAND --help tells more of a command.\n\n"
+	       "exit status: 0; 1 when something failed or, with doctor, was found. What reads\n"
+	       "stdout may go away: that ends vmnetctl by SIGPIPE, quietly. ^C ends stats --watch\n"
+	       "with 0.\n");
 }
 
 static void print_command_help(const struct command *command)
@@ -181,6 +186,9 @@ int main(int argc, char **argv)
 	char error[OPTIONS_ERROR_SIZE];
 	int first;
 
+	/* A starter may have had it ignored; then one who stops reading would be an error. */
+	signal(SIGPIPE, SIG_DFL);
+	terminal_set_locale();
 	if (options_parse(common_options, array_length(common_options), argc, argv, &ctl, error,
 		    &first) < 0) {
 		log_error(CTL_TAG, "%s", error);

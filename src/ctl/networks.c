@@ -6,21 +6,20 @@
 static const struct column columns[] = {
 	{"NETWORK", "name"},
 	{"MODE", "mode"},
-	{"RUNNING", "running"},
+	{"RUNNING", "running", .kind = CELL_RUNNING},
 	{"SUBNET", "subnet"},
-	{"GATEWAY", "gateway"},
-	{"IPV6", "ipv6Prefix"},
-	{"MTU", "mtu"},
-	{"BRIDGE", "bridge"},
-	{"DOMAIN", "domain"},
-	{"DESCRIPTION", "description"},
+	{"GATEWAY", "gateway", .rank = 3},
+	{"IPV6", "ipv6Prefix", .rank = 4},
+	{"MTU", "mtu", .kind = CELL_NUMBER, .rank = 5},
+	{"BRIDGE", "bridge", .rank = 2},
+	{"DOMAIN", "domain", .can_cut = true, .rank = 1},
+	{"DESCRIPTION", "description", .can_cut = true, .rank = 6},
 };
 
 static int run(struct ctl *ctl, size_t arguments_count, char **arguments)
 {
 	cleanup_broker vmnet_broker_t *broker = ctl_connect(ctl);
-	cleanup_ctl_json json_t *answer =
-		broker ? ctl_call_pages(broker, "ListNetworks", "networks", "name") : NULL;
+	cleanup_ctl_json json_t *answer = broker ? ctl_call_pages(broker, &ctl_networks) : NULL;
 
 	if (!answer)
 		return 1;

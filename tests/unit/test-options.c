@@ -18,6 +18,7 @@ struct settings {
 	uint32_t count;
 	const char *name;
 	int verbose;
+	int every;
 };
 
 static int parse_count(void *context, const char *argument, char *error)
@@ -48,6 +49,12 @@ static int parse_verbose(void *context, const char *argument, char *error)
 	return 0;
 }
 
+static int parse_every(void *context, const char *argument, char *error)
+{
+	((struct settings *)context)->every = argument ? atoi(argument) : -1;
+	return 0;
+}
+
 static const struct option_entry table[] = {
 	{.name = "count",
 		.letter = 'c',
@@ -57,6 +64,11 @@ static const struct option_entry table[] = {
 	{.name = "name", .argument = "TEXT", .help = "which", .parse = parse_name},
 	{.name = "verbose", .letter = 'v', .help = "say more", .parse = parse_verbose},
 	{.name = "hidden", .parse = parse_verbose},
+	{.name = "every",
+		.argument = "SECONDS",
+		.help = "again and again",
+		.parse = parse_every,
+		.argument_is_optional = true},
 };
 
 /* Parses up to 6 words behind the program's name. */
@@ -190,7 +202,8 @@ static void help_lists_what_is_not_hidden(void **state)
 	assert_string_equal(text, "usage: program [options]\n\noptions:\n"
 				  "  -c, --count NUMBER                   how many\n"
 				  "      --name TEXT                      which\n"
-				  "  -v, --verbose                        say more\n");
+				  "  -v, --verbose                        say more\n"
+				  "      --every[=SECONDS]                again and again\n");
 }
 
 static void version_is_two_lines(void **state)
@@ -208,12 +221,29 @@ static void version_is_two_lines(void **state)
 	assert_string_equal(text + used, "\n");
 }
 
+static void an_optional_argument_is_never_the_next_word(void **state)
+{
+	static const char *const next[] = {"--every", "5", NULL};
+	static const char *const attached[] = {"--every=5", NULL};
+	char error[OPTIONS_ERROR_SIZE];
+	struct settings settings;
+	int first;
+
+	assert_int_equal(parse(next, &settings, error, &first), 0);
+	assert_int_equal(settings.every, -1);
+	assert_int_equal(first, 2);
+	assert_int_equal(parse(attached, &settings, error, &first), 0);
+	assert_int_equal(settings.every, 5);
+	assert_int_equal(first, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(options_take_all_usual_forms),
 		cmocka_unit_test(parsing_ends_at_what_is_no_option),
 		cmocka_unit_test(an_argument_may_look_like_an_option),
+		cmocka_unit_test(an_optional_argument_is_never_the_next_word),
 		cmocka_unit_test(errors_name_the_option_and_the_fix),
 		cmocka_unit_test(long_words_do_not_overflow_the_error),
 		cmocka_unit_test(help_lists_what_is_not_hidden),
