@@ -112,11 +112,11 @@ def gateway(vm):
     return vm.line["net_ipv4_subnet"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "tap"])
 def test_address_and_data(broker, start_vm, lab, kind):
     vm = start_vm(broker, "alpha", kind)
     assert vm.mac in vm.guest.check("ip link show eth0")
-    assert ("helper" in vm.pids()) == (not kind.startswith("native"))
+    assert ("helper" in vm.pids()) == (not kind.startswith("native") and kind != "tap")
     vm.guest.check(f"ping -c 3 -i 0.2 -W 5 {gateway(vm)}")
     lab.host.run(["ping", "-c", "1", "-W", "5", vm.address])
     download(vm, lab.internet, WORLD_ADDRESS)
@@ -174,7 +174,7 @@ ASK_MONITOR = 'printf "info network\\ninfo memdev\\nquit\\n" | "$@" -S -nodefaul
 
 
 @pytest.mark.parametrize("which", ["installed", "new"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "tap"])
 @pytest.mark.parametrize("mtu", [1500, 65520])
 def test_every_qemu_takes_the_options(make_broker, bin_dir, new_qemu, kind, which, mtu):
     emulator = {"installed": qemukit.INSTALLED, "new": new_qemu}[which]

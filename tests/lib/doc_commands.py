@@ -85,12 +85,17 @@ def _marker(comment: str) -> tuple[Marker | None, bool]:
     return Marker(found["kind"], " ".join(found["text"].split())), bool(found["page"])
 
 
+def _goes_on(text: str) -> bool:
+    """By a backslash, or because a quote is open."""
+    return text.endswith("\\") or (not text.startswith("#") and text.count("'") % 2 == 1)
+
+
 def _joined(block: _Block) -> Iterator[tuple[int, str]]:
     """Its shell lines, continued ones as one."""
     pending: list[str] = []
     for number, line in enumerate(block.lines, block.line):
         pending.append(line)
-        if not line.endswith("\\"):
+        if not _goes_on("\n".join(pending)):
             yield number - len(pending) + 1, "\n".join(pending)
             pending = []
 

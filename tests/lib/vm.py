@@ -20,6 +20,7 @@ ATTACH = {
     "vhost-user": ("--attach", "vhost-user"),
     "native": ("--attach", "native"),
     "native with 2 queues": ("--attach", "native", "--queues", "2"),
+    "tap": ("--attach", "tap"),
     "of QEMU's own": (),
 }
 
@@ -30,6 +31,7 @@ BY_HAND = {
     "vhost-user": "-object memory-backend-memfd,id=m0,size=256M,share=on -machine memory-backend=m0 "
     "-chardev socket,id=c0,path=$VMNET_VHOST_USER_SOCKET -netdev vhost-user,id=n0,chardev=c0",
     "native": "-netdev tap,id=n0,fd=4",
+    "tap": "-netdev tap,id=n0,ifname=$VMNET_INTERFACE_NAME,script=no,downscript=no",
 }
 
 
