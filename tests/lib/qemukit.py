@@ -52,7 +52,8 @@ class Emulator:
 INSTALLED = Emulator()
 
 
-def _codename() -> str:
+def codename() -> str:
+    """This machine's Debian."""
     found = re.search(r"^VERSION_CODENAME=(\w+)$", Path("/etc/os-release").read_text(), re.M)
     if not found:
         raise KitError("/etc/os-release names no VERSION_CODENAME: is this Debian?")
@@ -69,18 +70,18 @@ def archives(codename: str) -> list[str]:
     return found
 
 
-class _Backports:
-    """An apt of our own below place, which knows nothing but the suite of backports."""
+class Suite:
+    """An apt of our own below place, which knows nothing but this suite of Debian's."""
 
-    def __init__(self, place: Path, codename: str) -> None:
-        self.suite = f"{codename}-backports"
+    def __init__(self, place: Path, suite: str) -> None:
+        self.suite = suite
         if not KEYRING.exists():
             raise KitError(f"{KEYRING}: not found; install the package debian-archive-keyring")
         for directory in ("lists/partial", "cache/archives/partial"):
             (place / directory).mkdir(parents=True)
-        sources = place / "backports.sources"
+        sources = place / "suite.sources"
         sources.write_text(
-            f"Types: deb\nURIs: {' '.join(archives(codename))}\nSuites: {self.suite}\nComponents: main\n"
+            f"Types: deb\nURIs: {' '.join(archives(codename()))}\nSuites: {self.suite}\nComponents: main\n"
             f"Signed-By: {KEYRING}\n"
         )
         settings = {
@@ -118,12 +119,12 @@ def _check(emulator: Emulator) -> None:
         raise KitError(f"{emulator.command[0]}: version {emulator.major_version()}, and {MAJOR_MIN} is needed")
 
 
-def _make(directory: Path, codename: str, progress: Progress) -> None:
+def _make(directory: Path, suite: str, progress: Progress) -> None:
     """Makes it beside its place and renames it there, so that nobody ever sees half of one."""
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix="new-") as temporary:
         work = Path(temporary)
-        progress(f"downloading {', '.join(PACKAGES)} of {codename}-backports (13 MB)")
-        for package in _Backports(work / "apt", codename).download(PACKAGES, work):
+        progress(f"downloading {', '.join(PACKAGES)} of {suite} (13 MB)")
+        for package in Suite(work / "apt", suite).download(PACKAGES, work):
             output("dpkg-deb", "-x", str(package), str(work / "tree"))
         kit = work / "kit"
         (kit / "firmware").mkdir(parents=True)
@@ -138,10 +139,9 @@ def _make(directory: Path, codename: str, progress: Progress) -> None:
 
 
 def _find_or_make(cache: Path, progress: Progress) -> Emulator:
-    codename = _codename()
-    directory = cache / f"{codename}-{LAYOUT}"
+    directory = cache / f"{codename()}-{LAYOUT}"
     if not directory.exists():
-        _make(directory, codename, progress)
+        _make(directory, f"{codename()}-backports", progress)
     emulator = Emulator(directory)
     _check(emulator)
     return emulator
