@@ -149,6 +149,7 @@ WAYS = (
     (r"qemu-system-x86_64", boots),
     (r"^vmnet-helper --(socket|stream|vhost-user)", stays(r"vmnet_mac_address")),
     (r"^vmnetctl forward (?!--list|--remove|.*--pin)", stays(r"^forward \d+: ")),
+    (r"^vmnetctl (capture|exec|forward|network)$", ends(1, say=r"^ERROR \[vmnetctl\] .*(give|say)")),  # named, not typed
     (r"^vmnetctl monitor", monitors),
     (r"^vmnet-broker --rootless", serves),
     (r"^vmnetctl doctor", ends(0, 1, say=r"nothing found|mend: ")),
