@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from lib import guestkit, programs  # noqa: E402
 from lib.broker import Broker  # noqa: E402
 from lib.lab import Lab  # noqa: E402
+from lib.rootless import OrdinaryUser, RootlessBroker  # noqa: E402
 
 LOGS = pytest.StashKey[list[tuple[str, Callable[[], str]]]]()
 
@@ -101,6 +102,34 @@ def make_broker(
 def broker(make_broker: Callable[..., Broker]) -> Broker:
     """A running broker with the built-in networks."""
     return make_broker()
+
+
+@pytest.fixture
+def make_user(lab: Lab) -> Iterator[Callable[..., OrdinaryUser]]:
+    """make_user(**options): an ordinary user of the lab's host, see lib.rootless."""
+    users: list[OrdinaryUser] = []
+
+    def make(**options: Any) -> OrdinaryUser:
+        users.append(OrdinaryUser(lab, **options))
+        return users[-1]
+
+    yield make
+    for user in users:
+        user.close()
+
+
+@pytest.fixture
+def make_rootless(
+    make_user: Callable[..., OrdinaryUser], bin_dir: Path, show_on_failure: Callable[[str, Callable[[], str]], None]
+) -> Callable[..., RootlessBroker]:
+    """make_rootless(**options of make_user): the broker of a new user, not started."""
+
+    def make(user: OrdinaryUser | None = None, **options: Any) -> RootlessBroker:
+        broker = RootlessBroker(user or make_user(**options), bin_dir)
+        show_on_failure(f"broker of user {broker.member.uid}", broker.log)
+        return broker
+
+    return make
 
 
 def _fail_instead_of_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import socket
-import struct
 import subprocess
-import threading
 
 import pytest
 
 from lib.attacks import ATTACKS, markers
-from lib.broker import SOCKET_GROUP, Varlink, VarlinkError
-from lib.cable import Cable
+from lib.broker import Varlink, VarlinkError
 from lib.holder import Holder, Listener
 from lib.lab import (
     INTERNET_ADDRESS,
@@ -25,20 +20,15 @@ from lib.lab import (
     UPLINK_ADDRESS6,
     WORLD_ADDRESS,
     WORLD_ADDRESS6,
-    CommandError,
     Lab,
-    is_running,
     wait_for,
 )
 from lib.resolver import resolve
 from lib.rootless import PARTS, OrdinaryUser, RootlessBroker, capabilities, user_namespace
-from lib.simulated import LINK, SimulatedVm
+from lib.rootless_world import SERVICE_PORT, STUB, STUB_NAMES, WORLD_NAMES, KernelVm, prepare_world
+from lib.simulated import LINK
 
 MTU = 65520
-PING_RANGE = "net/ipv4/ping_group_range"
-SERVICE_PORT = 4321  # something of the host's own, on its loopback
-WORLD_NAMES = "192.0.2.11"  # what the world's name server answers to everything, and the host's own
-STUB, STUB_NAMES = "127.0.0.53", "192.0.2.33"
 NETWORKS = {
     "apart": {"mode": "shared", "isolation": True},
     "few": {"mode": "host", "quotas": {"interfaces": 2}},
@@ -46,101 +36,6 @@ NETWORKS = {
     "lan": {"mode": "bridged", "uplink": UPLINK},
     "leading": {"mode": "shared", "uplink": UPLINK},
 }
-
-
-# What is in the world
-
-
-def serve_names(lab, namespace, address, answer):
-    """Answers every question for an address, until the lab ends it."""
-    script = (
-        "import socket, struct, sys\n"
-        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-        "s.bind((sys.argv[1], 53))\n"
-        "print('ready', flush=True)\n"
-        "while True:\n"
-        "    query, client = s.recvfrom(4096)\n"
-        "    head = query[:2] + struct.pack('!HHHHH', 0x8180, 1, 1, 0, 0)\n"
-        "    record = b'\\xc0\\x0c' + struct.pack('!HHIH', 1, 1, 0, 4) + socket.inet_aton(sys.argv[2])\n"
-        "    s.sendto(head + query[12:query.index(b'\\0', 12) + 5] + record, client)\n"
-    )
-    server = namespace.popen(["python3", "-c", script, address, answer], stdout=subprocess.PIPE, text=True)
-    assert server.stdout.readline() == "ready\n"
-
-
-def prepare_world(lab):
-    for address in (WORLD_ADDRESS, WORLD_ADDRESS6):
-        lab.internet.start_echo(address)
-    lab.internet.start_echo(INTERNET_ADDRESS, SERVICE_PORT)
-    lab.host.start_echo("127.0.0.1", SERVICE_PORT)
-    serve_names(lab, lab.internet, WORLD_ADDRESS, WORLD_NAMES)
-    serve_names(lab, lab.host, STUB, STUB_NAMES)
-    lab.host.sysctl(PING_RANGE, "0 2147483647")
-
-
-@pytest.fixture
-def make_user(lab, show_on_failure):
-    """make_user(**options): an ordinary user of the lab's host."""
-    users = []
-
-    def make(**options):
-        users.append(OrdinaryUser(lab, **options))
-        return users[-1]
-
-    yield make
-    for user in users:
-        user.close()
-
-
-@pytest.fixture
-def make_rootless(make_user, bin_dir, show_on_failure):
-    """make_rootless(**options): the broker of a new user, not started."""
-
-    def make(user=None, **options):
-        broker = RootlessBroker(user or make_user(**options), bin_dir)
-        show_on_failure(f"broker of user {broker.member.uid}", broker.log)
-        return broker
-
-    return make
-
-
-class VmBeside:
-    """A VM with a kernel of its own, over a helper's cable; talk() and asks() are what its programs do."""
-
-    def __init__(self, broker, bin_dir, network="shared", **options):
-        self.cable = Cable(broker, bin_dir, ("--network", network, *sum(([f"--{k}", v] for k, v in options.items()), [])))
-        self.vm = SimulatedVm(self.cable, bin_dir)
-        self.namespace = self.vm.namespace
-
-    @property
-    def address(self):
-        return self.cable.address
-
-    @property
-    def gateway(self):
-        return self.cable.gateway
-
-    def tcp(self, address, port=7, timeout_s=5):
-        def ask():
-            with socket.create_connection((address, port), timeout_s) as stream:
-                stream.sendall(b"hello")
-                return stream.recv(1000).decode()
-
-        return self.namespace.inside(ask)
-
-    def udp(self, address, port=7, timeout_s=5):
-        with self.namespace.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(timeout_s)
-            client.sendto(b"hello", (address, port))
-            return client.recv(1000).decode()
-
-    def ping(self, address, check=True):
-        return self.namespace.run(["ping", "-c", "1", "-W", "3", address], check=check).returncode == 0
-
-    def close(self):
-        self.vm.close()
-        self.cable.process.kill()
-        self.cable.process.wait(5)
 
 
 # Life
@@ -234,8 +129,8 @@ class Place:
         self.user.write_config(NETWORKS)
         self.broker = RootlessBroker(self.user, bin_dir)
         self.broker.start()
-        self.one = VmBeside(self.broker, bin_dir, hostname="one")
-        self.other = VmBeside(self.broker, bin_dir, hostname="other")
+        self.one = KernelVm(self.broker, bin_dir, "one")
+        self.other = KernelVm(self.broker, bin_dir, "other")
         self.other.namespace.start_echo(self.other.address)
         self.broker.wait_uplink()
 
@@ -304,7 +199,7 @@ def test_a_tap_leaves_its_namespace(shared_broker, place, one):
     """Its holder is in the host's namespaces; the link is not there."""
     helper = one.cable.process.pid
     assert os.stat(f"/proc/{helper}/ns/net").st_ino == os.stat(place.lab.host.path).st_ino
-    name = one.cable.line["vmnet_interface_name"]
+    name = one.interface
     assert f"iff:\t{name}" in "".join(
         open(f"/proc/{helper}/fdinfo/{fd}").read() for fd in os.listdir(f"/proc/{helper}/fdinfo")
     )
@@ -419,18 +314,18 @@ def test_two_users_do_not_see_each_other(place, one, bin_dir):
         for mine, other in ((place.broker, theirs), (theirs, place.broker)):
             with pytest.raises(PermissionError):
                 Varlink(mine.socket_path, other.member)
-        vm = VmBeside(theirs, bin_dir, network="theirs")
+        vm = KernelVm(theirs, bin_dir, "theirs", network="theirs")
         vm.namespace.start_echo(vm.address)
         with pytest.raises(OSError):
             one.tcp(vm.address, timeout_s=1)
-        assert not one.ping(vm.address, check=False)
+        assert not one.ping(vm.address)
         with theirs.connect() as peer:
             first = peer.call("AcquireNetwork", network="shared")[0]["network"]
             assert first["gateway"] == one.gateway
             names = {network["name"] for network in peer.call("ListNetworks")[0]["networks"]}
             assert names == {"host", "shared", "theirs"}
             interfaces = peer.call("ListInterfaces")[0]["interfaces"]
-            assert [interface["interfaceName"] for interface in interfaces] == [vm.cable.line["vmnet_interface_name"]]
-        vm.close()
+            assert [interface["interfaceName"] for interface in interfaces] == [vm.interface]
+        vm.end()
     finally:
         user.close()
