@@ -46,6 +46,7 @@ static const char *const system_calls[] = {
 	"tgkill",
 	"geteuid",
 	"write",
+	"lseek",
 	"poll",
 	"ppoll",
 	"fstat",
