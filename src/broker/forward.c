@@ -72,32 +72,13 @@ static void end_forward(struct forwards *forwards, struct forward *forward)
 
 /* --- the kernel's rules --- */
 
-/* Rules for all that lead somewhere. NULL when memory is out. */
-static struct platform_forward *list_active(struct forwards *forwards, size_t *ret_count)
+static struct platform_forward make_rule(const struct forward *forward)
 {
-	struct platform_forward *rules = calloc(forwards->count + 1, sizeof(*rules));
-	size_t count = 0;
-
-	if (!rules)
-		return NULL;
-	for (struct forward *forward = forwards->list; forward; forward = forward->next) {
-		bool was_active = forward->is_active;
-
-		forward->is_active = forward_find_address(
-			forwards->registry, &forward->record, &forward->address);
-		if (forward->is_active != was_active)
-			events_tell_forward(forwards->registry, forward,
-				forward->is_active ? "active" : "waiting");
-		if (!forward->is_active)
-			continue;
-		rules[count++] = (struct platform_forward){
-			.protocol = forward->record.spec.protocol,
-			.listen = forward->record.spec.listen,
-			.target = forward->address,
-		};
-	}
-	*ret_count = count;
-	return rules;
+	return (struct platform_forward){
+		.protocol = forward->record.spec.protocol,
+		.listen = forward->record.spec.listen,
+		.target = forward->address,
+	};
 }
 
 static bool is_same_rule(const struct platform_forward *a, const struct platform_forward *b)
@@ -106,13 +87,60 @@ static bool is_same_rule(const struct platform_forward *a, const struct platform
 	       endpoints_are_equal(&a->target, &b->target);
 }
 
-static bool has_rule(
+static const struct platform_forward *find_rule(
 	const struct platform_forward *rules, size_t count, const struct platform_forward *wanted)
 {
 	for (size_t i = 0; i < count; i++)
 		if (is_same_rule(&rules[i], wanted))
-			return true;
-	return false;
+			return &rules[i];
+	return NULL;
+}
+
+static bool has_rule(
+	const struct platform_forward *rules, size_t count, const struct platform_forward *wanted)
+{
+	return find_rule(rules, count, wanted) != NULL;
+}
+
+static void set_active(struct forwards *forwards, struct forward *forward, bool is_active)
+{
+	if (forward->is_active == is_active)
+		return;
+	forward->is_active = is_active;
+	events_tell_forward(forwards->registry, forward, is_active ? "active" : "waiting");
+}
+
+/* Rules for all that lead somewhere. NULL when memory is out. */
+static struct platform_forward *list_rules(struct forwards *forwards, size_t *ret_count)
+{
+	struct platform_forward *rules = calloc(forwards->count + 1, sizeof(*rules));
+	size_t count = 0;
+
+	if (!rules)
+		return NULL;
+	for (struct forward *forward = forwards->list; forward; forward = forward->next) {
+		const struct platform_forward *applied;
+
+		forward->leads = forward_find_address(
+			forwards->registry, &forward->record, &forward->address);
+		if (!forward->leads) {
+			set_active(forwards, forward, false);
+			continue;
+		}
+		rules[count] = make_rule(forward);
+		applied = find_rule(forwards->applied, forwards->applied_count, &rules[count++]);
+		set_active(forwards, forward, !applied || !applied->error);
+	}
+	*ret_count = count;
+	return rules;
+}
+
+/* Those that the system could not make are none. rules are the list's, in its order. */
+static void note_errors(struct forwards *forwards, const struct platform_forward *rules)
+{
+	for (struct forward *forward = forwards->list; forward; forward = forward->next)
+		if (forward->leads)
+			set_active(forwards, forward, !(rules++)->error);
 }
 
 /* Of the protocol (0: any), whether one list has a rule that the other has not. */
@@ -131,7 +159,7 @@ static bool are_different(const struct forwards *forwards, const struct platform
 }
 
 static int apply(
-	struct forwards *forwards, const struct platform_forward *rules, size_t count, char *detail)
+	struct forwards *forwards, struct platform_forward *rules, size_t count, char *detail)
 {
 	bool ends_flows =
 		forwards->is_unknown || are_different(forwards, rules, count, IPPROTO_UDP);
@@ -143,10 +171,10 @@ static int apply(
 			*detail ? detail : strerror(-made));
 		return made;
 	}
-	forwards->missing_count = count - (size_t)made;
-	if (forwards->missing_count > 0)
-		log_warn("main", "%zu forwards have no rule: %s", forwards->missing_count,
+	if ((size_t)made < count)
+		log_warn("main", "%zu forwards have no rule: %s", count - (size_t)made,
 			*detail ? detail : "what they lead to is no VM of ours");
+	note_errors(forwards, rules);
 	return 0;
 }
 
@@ -159,7 +187,7 @@ int forwards_update(struct forwards *forwards, char *ret_detail)
 
 	if (!forwards || forwards->is_frozen)
 		return 0;
-	rules = list_active(forwards, &count);
+	rules = list_rules(forwards, &count);
 	if (!rules)
 		return -ENOMEM;
 	if (!forwards->is_unknown && !are_different(forwards, rules, count, 0))
@@ -224,12 +252,33 @@ static void report_forward(const struct forward *forward)
 		forward_protocol_to_text(spec->protocol), listen, target, forward->record.network);
 }
 
+/* The detail is that of the first rule that could not be made. */
+static int refuse_rule(const struct forwards *forwards, const struct forward *forward,
+	const char *detail, struct failure *failure)
+{
+	const struct platform_forward wanted = make_rule(forward);
+	const struct platform_forward *rule =
+		find_rule(forwards->applied, forwards->applied_count, &wanted);
+	char listen[ENDPOINT_TEXT_SIZE];
+
+	for (size_t i = 0; i < forwards->applied_count; i++)
+		if (forwards->applied[i].error) {
+			if (&forwards->applied[i] == rule)
+				return failure_set(
+					failure, BROKER_ERROR_CREATE_FAILURE, "%s", detail);
+			break;
+		}
+	endpoint_to_text(&forward->record.spec.listen, listen);
+	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE, "%s %s cannot be listened on: %s",
+		forward_protocol_to_text(forward->record.spec.protocol), listen,
+		strerror(rule ? -rule->error : EIO));
+}
+
 /* Record first, so that no rule is ever without an owner. */
 static int make_forward(struct forwards *forwards, const struct forward_record *record,
 	struct forward **ret_forward, struct failure *failure)
 {
 	char detail[PLATFORM_DETAIL_SIZE] = "";
-	size_t missing_count = forwards->missing_count;
 	int error = forward_records_save(forwards->records, record);
 
 	if (error)
@@ -241,16 +290,18 @@ static int make_forward(struct forwards *forwards, const struct forward_record *
 		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");
 	}
 	error = forwards_update(forwards, detail);
-	if (!error && (!*detail || forwards->missing_count <= missing_count))
+	if (!error && ((*ret_forward)->is_active || !(*ret_forward)->leads))
 		return 0;
+	if (error)
+		failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
+			"the rules of the forward could not be made: %s",
+			*detail ? detail : strerror(-error));
+	else
+		refuse_rule(forwards, *ret_forward, detail, failure);
 	end_forward(forwards, *ret_forward);
-	if (!error) {
+	if (!error)
 		forwards_update(forwards, NULL);
-		return failure_set(failure, BROKER_ERROR_CREATE_FAILURE, "%s", detail);
-	}
-	return failure_set(failure, BROKER_ERROR_CREATE_FAILURE,
-		"the rules of the forward could not be made: %s",
-		*detail ? detail : strerror(-error));
+	return -ECANCELED;
 }
 
 int forwards_add(struct forwards *forwards, const struct forward_call *call,

@@ -16,10 +16,11 @@
 struct forward {
 	struct forward *next; /* sorted by id */
 	struct forward_record record;
-	const void *holder; /* FORWARD_HELD: the connection; NULL: one that may come back */
-	pid_t holder_pid;   /* 0: not known */
-	bool is_active;
-	struct endpoint address; /* where it leads while it is active */
+	const void *holder;      /* FORWARD_HELD: the connection; NULL: one that may come back */
+	pid_t holder_pid;        /* 0: not known */
+	bool leads;              /* there is a VM for it */
+	bool is_active;          /* and a rule, as far as is known */
+	struct endpoint address; /* where it leads */
 };
 
 /* Who asks. */
@@ -37,7 +38,6 @@ struct forwards {
 	/* The rules in the kernel, unless they are unknown. */
 	struct platform_forward *applied;
 	size_t applied_count;
-	size_t missing_count; /* of these: have no rule */
 	bool is_unknown;
 	bool is_frozen;
 };

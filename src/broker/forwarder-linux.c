@@ -79,7 +79,7 @@ static int open_connection(struct forwarder_watch *watch)
 	return 0;
 }
 
-int forwarder_watch_apply(struct forwarder_watch *watch, const struct platform_forward *forwards,
+int forwarder_watch_apply(struct forwarder_watch *watch, struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail)
 {
 	char ignored[PLATFORM_DETAIL_SIZE];

@@ -38,7 +38,7 @@ static int write_file(int file, const struct platform_forward *forwards, size_t 
 	return 0;
 }
 
-int platform_apply_forwards(struct platform *platform, const struct platform_forward *forwards,
+int platform_apply_forwards(struct platform *platform, struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail)
 {
 	struct verb_request request = {

@@ -177,15 +177,17 @@ static void note_socket_failure(
 			exchange, "listening on %s %s: %s", protocol, listen, strerror(-error));
 }
 
-static void count_reply(struct exchange *exchange, const struct forwarder_reply *reply)
+static void take_reply(struct exchange *exchange, struct platform_forward *forward,
+	const struct forwarder_reply *reply)
 {
+	forward->error = reply->result;
 	exchange->active_count += reply->result == 0;
 	if (reply->result < 0)
 		note_failure(exchange, "the forwarder: %s", reply->detail);
 }
 
 /* With a socket, for one that is not listened on. Negative errno as of call(). */
-static int add(struct exchange *exchange, const struct platform_forward *forward)
+static int add(struct exchange *exchange, struct platform_forward *forward)
 {
 	struct forwarder_request request;
 	struct forwarder_reply reply;
@@ -193,19 +195,19 @@ static int add(struct exchange *exchange, const struct platform_forward *forward
 	int error = open_socket(forward, &fd);
 
 	if (error) {
+		forward->error = error;
 		note_socket_failure(exchange, forward, error);
 		return 0;
 	}
 	encode(forward, &request);
 	error = call(exchange, &request, fd, &reply);
 	if (!error)
-		count_reply(exchange, &reply);
+		take_reply(exchange, forward, &reply);
 	return error;
 }
 
 /* Keeps it if it is listened on. *ret_is_missing: it is not. Negative errno as of call(). */
-static int keep(
-	struct exchange *exchange, const struct platform_forward *forward, bool *ret_is_missing)
+static int keep(struct exchange *exchange, struct platform_forward *forward, bool *ret_is_missing)
 {
 	struct forwarder_request request;
 	struct forwarder_reply reply;
@@ -217,7 +219,7 @@ static int keep(
 		return error;
 	*ret_is_missing = reply.result == -ENOENT;
 	if (!*ret_is_missing)
-		count_reply(exchange, &reply);
+		take_reply(exchange, forward, &reply);
 	return 0;
 }
 
@@ -240,8 +242,8 @@ static int mark(struct exchange *exchange, enum forwarder_kind kind, bool ends_f
  * First what stays, then the end of what does not, and only then what is new: it may need the port
  * of one that has gone, at another address.
  */
-static int apply(struct exchange *exchange, const struct platform_forward *forwards, size_t count,
-	bool ends_flows)
+static int apply(
+	struct exchange *exchange, struct platform_forward *forwards, size_t count, bool ends_flows)
 {
 	cleanup_free bool *are_missing = calloc(count + 1, sizeof(*are_missing));
 	int error;
@@ -259,13 +261,15 @@ static int apply(struct exchange *exchange, const struct platform_forward *forwa
 	return error;
 }
 
-int forwarder_apply(int forwarder, const struct platform_forward *forwards, size_t count,
-	bool ends_flows, char *detail)
+int forwarder_apply(int forwarder, struct platform_forward *forwards, size_t count, bool ends_flows,
+	char *detail)
 {
 	struct exchange exchange = {.forwarder = forwarder, .detail = detail};
 	int error;
 
 	*detail = '\0';
+	for (size_t i = 0; i < count; i++)
+		forwards[i].error = 0;
 	error = apply(&exchange, forwards, count, ends_flows);
 	return error ? error : exchange.active_count;
 }

@@ -133,7 +133,7 @@ int forwarder_watch_new(struct platform *platform, const char *runtime_directory
 /* NULL is allowed. */
 void forwarder_watch_free(struct forwarder_watch *watch);
 /* As platform_apply_forwards(). */
-int forwarder_watch_apply(struct forwarder_watch *watch, const struct platform_forward *forwards,
+int forwarder_watch_apply(struct forwarder_watch *watch, struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail);
 
 /*
@@ -145,8 +145,8 @@ int forwarder_watch_apply(struct forwarder_watch *watch, const struct platform_f
  * errno, with detail, when the forwarder does not answer as it should: the socket is of no more use
  * then.
  */
-int forwarder_apply(int forwarder, const struct platform_forward *forwards, size_t count,
-	bool ends_flows, char *detail);
+int forwarder_apply(int forwarder, struct platform_forward *forwards, size_t count, bool ends_flows,
+	char *detail);
 
 /* Whether the socket with that inode is one of the forwarder's. */
 bool forwarder_has_socket(unsigned long inode);

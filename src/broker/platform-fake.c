@@ -237,7 +237,7 @@ int platform_apply_guard(struct platform *platform, char *detail)
 	return fail_with(platform->guard_error, detail);
 }
 
-int platform_apply_forwards(struct platform *platform, const struct platform_forward *forwards,
+int platform_apply_forwards(struct platform *platform, struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail)
 {
 	if (platform->forwards_error)

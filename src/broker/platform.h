@@ -77,6 +77,7 @@ struct platform_forward {
 	uint8_t protocol;       /* IPPROTO_TCP or IPPROTO_UDP */
 	struct endpoint listen; /* on the host */
 	struct endpoint target; /* the VM's address, of the same family */
+	int error; /* negative errno that platform_apply_forwards() met with it; else 0 */
 };
 
 /* A program of the host that takes packets at an endpoint. */
@@ -224,9 +225,9 @@ bool platform_find_port_holder(struct platform *platform, uint16_t port, char *t
  * Makes the forwards that the kernel has just these: at most one an endpoint that is listened on.
  * ends_flows: UDP flows that would be led elsewhere, were they to begin now, end. Returns how many
  * have a rule, or negative errno. One whose target is in none of our networks has none; where it is
- * for another reason, detail says why of the first, and how to mend it.
+ * for another reason, its error is set, and detail says of the first why, and how to mend it.
  */
-int platform_apply_forwards(struct platform *platform, const struct platform_forward *forwards,
+int platform_apply_forwards(struct platform *platform, struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail);
 
 /* Looks for a program of the host that takes packets for endpoint, too. Returns 1 when there is

@@ -22,16 +22,27 @@ def own(make_broker):
 
 
 @pytest.fixture
-def vm(own, bin_dir, show_on_failure):
-    """Called "web", with an echo server on port 80."""
-    cable = Cable(own, bin_dir, ["--network", "shared", "--hostname", "web"])
-    show_on_failure("helper", cable.log)
-    vm = SimulatedVm(cable, bin_dir)
-    vm.namespace.start_echo(cable.address, PORT)
-    yield vm
-    vm.cable.process.kill()
-    vm.cable.process.wait(5)
-    vm.close()
+def boot(own, bin_dir, show_on_failure):
+    """boot(hostname): within the context there is such a VM, with an echo server on port 80."""
+
+    @contextlib.contextmanager
+    def booted(hostname):
+        cable = Cable(own, bin_dir, ["--network", "shared", "--hostname", hostname])
+        show_on_failure(f"helper of {hostname}", cable.log)
+        vm = SimulatedVm(cable, bin_dir)
+        vm.namespace.start_echo(cable.address, PORT)
+        yield vm
+        cable.process.kill()
+        cable.process.wait(5)
+        vm.close()
+
+    return booted
+
+
+@pytest.fixture
+def vm(boot):
+    with boot("web") as vm:
+        yield vm
 
 
 @pytest.fixture
@@ -92,7 +103,11 @@ def test_ipv6_leads_there_too(own, vm, peer):
     assert not answers(own.namespace, "127.0.0.1", 8080)
 
 
-def test_what_cannot_be_listened_on_is_refused(own, vm, peer):
+def find_forward(peer, number):
+    return next(one for one in peer.call("ListForwards")[0]["forwards"] if one["id"] == number)
+
+
+def test_what_cannot_be_listened_on_is_refused(own, vm, peer, boot):
     with pytest.raises(VarlinkError) as refused:
         forward(peer, "80")
     assert 'or have root run "sysctl net.ipv4.ip_unprivileged_port_start=80"' in refused.value.parameters["reason"]
@@ -100,6 +115,15 @@ def test_what_cannot_be_listened_on_is_refused(own, vm, peer):
         forward(peer, "192.0.2.1:8080")
     assert "tcp 192.0.2.1:8080 is no address of this host: choose one that is" in refused.value.parameters["reason"]
     assert peer.call("ListForwards")[0]["forwards"] == []
+    # One that waited, and whose port a program took meanwhile, is there and does not lead anywhere.
+    waiting = forward(peer, "9090", "later:80")
+    with own.namespace.inside(lambda: socket.create_server(("0.0.0.0", 9090))), boot("later"):
+        wait_for(lambda: "0.0.0.0:9090 is taken by a program" in own.log(), 10, "the failure")
+        assert "address" not in find_forward(peer, waiting["id"])
+        forward(peer, "8088")
+        with pytest.raises(VarlinkError) as refused:
+            forward(peer, "192.0.2.1:8080")
+        assert "192.0.2.1:8080" in refused.value.parameters["reason"]
     forward(peer, "8080")
     assert answers(own.namespace, "127.0.0.1", 8080)
     own.namespace.sysctl("net/ipv4/ip_unprivileged_port_start", 80)
