@@ -584,6 +584,8 @@ def test_without_sanitizers_all_of_it_works_under_seccomp(make_forwarder, releas
             assert ask(connected(forwarder.lab.host, address), server, b"hello")
         assert front.declare(WEB, ends_flows=True) == 1
         assert say(*pairs[0])
+        pairs[0][0].shutdown(socket.SHUT_WR)
+        assert pairs[0][1].recv(1) == b""
 
 
 def test_a_killed_one_leaves_nothing(forwarder, front):
