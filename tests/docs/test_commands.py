@@ -152,7 +152,7 @@ WAYS = (
     (r"^vmnetctl (capture|exec|forward|network)$", ends(1, say=r"^ERROR \[vmnetctl\] .*(give|say)")),  # named, not typed
     (r"^vmnetctl monitor", monitors),
     (r"^vmnet-broker --rootless", serves),
-    (r"^vmnetctl doctor", ends(0, 1, say=r"nothing found|mend: ")),
+    (r"^vmnetctl doctor", ends(0, 1, say=r"nothing found|mend: |\"findings\": ")),
     (r"^vmnet-broker --check-config", ends(0, say=r"^ok$")),
     (r"^vmnet-helper --list-shared-interfaces", ends(0, say=r"^eth0$")),
     (r"-- env$", ends(0, say=r"^VMNET_MAC_ADDRESS=")),
