@@ -123,9 +123,10 @@ static void print_program_help(void)
 	for (size_t i = 0; i < commands_count; i++)
 		printf("  %-36s %s\n", commands[i]->name, commands[i]->help);
 	printf("\nvmnetctl COMMAND --help tells more of a command.\n\n"
-	       "exit status: 0; 1 when something failed or, with doctor, was found. What reads\n"
-	       "stdout may go away: that ends vmnetctl by SIGPIPE, quietly. ^C ends stats --watch\n"
-	       "with 0.\n");
+	       "exit status: 0; 1 when something failed or, with doctor, was found; exec's is its\n"
+	       "command's. ^C ends stats --watch with 0. Who stops reading ends vmnetctl quietly, "
+	       "by\n"
+	       "SIGPIPE.\n");
 }
 
 static void print_command_help(const struct command *command)

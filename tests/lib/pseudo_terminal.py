@@ -28,7 +28,8 @@ class PseudoTerminal:
         self.master, slave = pty.openpty()
         self.resize(columns, rows)
         self.process: subprocess.Popen[Any] = namespace.popen(
-            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, **options
+            # Without one that controls it nothing is told of ^C and of sizes.
+            ["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, **options
         )
         os.close(slave)
         self.text = ""
@@ -36,6 +37,9 @@ class PseudoTerminal:
     def resize(self, columns: int, rows: int = 50) -> None:
         """Tells the program, too, if it is there."""
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
 
     def read(self, timeout_s: float) -> bool:
         """False when there is nothing more to come."""

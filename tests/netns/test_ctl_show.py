@@ -314,12 +314,16 @@ def test_watch_on_a_terminal(broker, on_terminal, cable):
     terminal.wait_for(r"\x1b\[H\x1b\[2J.*PACKETS/S")
     cable.socket.send(ethernet(BROADCAST, cable.mac, EXPERIMENTAL, b"x" * 1000))
     terminal.wait_for(r"[1-9][0-9.]* k?bit/s")
-    terminal.resize(70)
-    terminal.wait_for(r"\x1b\[H\x1b\[2J.*need a wider terminal", deadline_s=0.9)
-    os.write(terminal.master, b"")
-    os.killpg(terminal.process.pid, signal.SIGINT)
+    terminal.type("\x03")
     terminal.finish()
     assert terminal.process.returncode == 0
+
+
+def test_watch_on_a_terminal_that_is_resized(on_terminal, vm):
+    terminal = on_terminal("stats", "--watch=1000", columns=160)
+    terminal.wait_for(r"PACKETS/S.*\n")
+    terminal.resize(70)
+    terminal.wait_for(r"\x1b\[H\x1b\[2J.*need a wider terminal")
 
 
 def test_watch_over_a_restart_of_the_broker(broker, on_terminal, cable):
