@@ -392,3 +392,34 @@ def test_options_that_have_no_meaning_are_refused(broker, bin_dir, options, word
         user=MEMBER, check=False, env={"VMNET_BROKER_SOCKET": str(broker.socket_path)},
     )  # fmt: skip
     assert result.returncode == 1 and word in result.stderr
+
+
+# Without root
+
+
+def test_an_ordinary_user_s_own_broker(make_rootless, lab):
+    """A name means something inside its namespace only: outside it is refused with what to do, inside it works."""
+    broker = make_rootless()
+    broker.start()
+    script = broker.directory / "tap_program.py"
+    shutil.copy(tap_program.__file__, script)
+    command = [broker.bin_dir / "vmnet-client", "--network", "shared", "--attach", "tap", "--", "/usr/bin/python3", script]
+    refused = broker.owner.run(command, check=False)
+    assert refused.returncode == 1 and "vmnetctl exec -- vmnet-client --attach tap" in refused.stderr
+    broker.wait_uplink()
+    client = broker.owner.popen(
+        [broker.bin_dir / "vmnetctl", "exec", "--", *command], stdout=subprocess.PIPE, text=True
+    )
+    line = json.loads(client.stdout.readline())
+    assert client.stdout.readline().startswith("ready ")
+    assert broker.inside.run(["ping", "-c3", "-i0.3", "-W5", line["vmnet_ipv4_address"]]).returncode == 0
+    (link,) = [link for link in broker.links() if link["ifname"] == line["vmnet_interface_name"]]
+    assert link["ifalias"].split("/")[4] == "named,0"
+    broker.kill("front")
+    wait_for(lambda: f"adopted interface {link['ifname']}" in broker.log(), 10, "adoption")
+    assert broker.inside.run(["ping", "-c3", "-i0.3", "-W5", line["vmnet_ipv4_address"]]).returncode == 0
+    client.terminate()
+    client.wait(10)
+    wait_for(lambda: link["ifname"] not in [one["ifname"] for one in broker.links()], 5, "the TAP's end")
+    assert broker.terminate() == 0
+    broker.wait_nothing_left()
