@@ -49,7 +49,7 @@ COUNT = VERBS.pop("COUNT")
 SHARED, HOST = 0, 1  # enum network_mode
 DOMAIN_SIZE = NETWORK_SIZE + 8  # NETWORK_DOMAIN_SIZE
 SERVICE_ALL = 7  # VERB_SERVICE_ALL
-PORT_ISOLATED, PORT_LOCKED = 1, 2  # enum verb_port
+PORT_ISOLATED, PORT_LOCKED, PORT_NAMED = 1, 2, 4  # enum verb_port
 
 _HEAD = struct.Struct("=III")
 _REPLY = struct.Struct(f"=IIIiI{DETAIL_SIZE}s")
@@ -98,10 +98,12 @@ def create_tap(
     port: int = 0,
     mac: str = "00:00:00:00:00:00",
     address: str = "0.0.0.0",
+    owner: int = 0,
 ) -> bytes:
-    """mac and address are those of a locked port."""
+    """mac and address are those of a locked port, owner is that of a named one."""
     head = struct.pack(f"={NETWORK_SIZE}s3xI16xII", name_field(network), number, queues, port)
-    return request("CREATE_TAP", head + socket.inet_aton(address) + bytes.fromhex(mac.replace(":", "")))
+    locked = socket.inet_aton(address) + bytes.fromhex(mac.replace(":", ""))
+    return request("CREATE_TAP", head + locked + struct.pack("=2xI", owner))
 
 
 def delete_tap(number: int) -> bytes:

@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 
 from lib import verbs
+from lib.broker import MEMBER
 from lib.frames import ARP_REPLY, arp_request, parse
 from lib.lab import UPLINK, Lab, User, children_of, is_running, process_name, process_uid, read_proc, wait_for
 from lib.lingering import Lingering
@@ -510,7 +511,7 @@ def test_tap_with_impossible_queues(unchanged, captured):
 
 def test_ports_that_cannot_be(unchanged, captured):
     """Not of a kind that there is; locked to a MAC that is ours or nobody's, to an address of another, or of nobody."""
-    for port in (4, 7, 2**31, 2**32 - 1):
+    for port in (8, 15, 2**31, 2**32 - 1):
         captured.refused(errno.EINVAL, verbs.create_tap(OURS, 1, 1, port, VM_MAC, "10.55.0.9"))
     for mac in ("00:00:00:00:00:00", "01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "fe:77:00:00:00:01", "fe:76:00:00:00:01"):
         for port in (verbs.PORT_LOCKED, verbs.PORT_LOCKED | verbs.PORT_ISOLATED):
@@ -531,6 +532,28 @@ def test_locked_tap_leaves_nothing(unchanged, captured):
         wait_for(lambda: tap_name(number) not in captured.lab.host.ip("link"), 5, "the TAP is gone")
     captured.demand(verbs.request("APPLY_GUARD"))
     captured.demand(verbs.request("APPLY_NAT"))  # or tables were in another order
+
+
+def test_named_taps_that_cannot_be(unchanged, captured):
+    """Of nobody, and so everybody's; of several queues, which any program of the owner's could join."""
+    captured.refused(errno.EINVAL, verbs.create_tap(OURS, 1, 1, verbs.PORT_NAMED, owner=2**32 - 1))
+    for queues in (0, 2, verbs.QUEUES_MAX):
+        captured.refused(errno.EINVAL, verbs.create_tap(OURS, 1, queues, verbs.PORT_NAMED, owner=MEMBER.uid))
+    for network in NETWORKS_OF_OTHERS:
+        captured.refused(errno.ENOENT, verbs.create_tap(network, 1, 1, verbs.PORT_NAMED, owner=MEMBER.uid))
+    captured.refused(errno.EEXIST, verbs.create_tap(OURS, OURS_TAP, 1, verbs.PORT_NAMED, owner=MEMBER.uid))
+
+
+def test_named_tap_stays_until_it_is_deleted(unchanged, captured):
+    number = 0x10D
+    reply = captured.demand(verbs.create_tap(OURS, number, 1, verbs.PORT_NAMED, owner=MEMBER.uid))
+    assert reply.fds == [] and reply.result == 0
+    shown = json.loads(captured.lab.host.ip("-json", "-details", "link", "show", tap_name(number)))[0]
+    assert shown["linkinfo"]["info_data"]["persist"] and "UP" in shown["flags"]
+    assert shown["ifalias"].split("/")[4] == f"named,{MEMBER.uid}"
+    captured.refused(errno.EBUSY, verbs.on_network("DELETE_BRIDGE", OURS))
+    captured.demand(verbs.delete_tap(number))
+    assert tap_name(number) not in captured.lab.host.ip("link")
 
 
 def test_tap_of_a_number_that_is_taken(unchanged, captured):
