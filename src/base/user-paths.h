@@ -6,6 +6,9 @@
 
 #include <stddef.h>
 
+/* The socket of the system's broker. */
+#define SYSTEM_BROKER_SOCKET "/run/vmnet-broker/socket"
+
 /*
  * $XDG_RUNTIME_DIR/vmnet-broker, else /run/user/UID/vmnet-broker, where the directory above is this
  * user's; else /tmp/vmnet-broker-UID. The environment of a process that gained privileges is not

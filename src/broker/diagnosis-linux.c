@@ -39,7 +39,8 @@ static void tell(struct look *look, const char *problem, const char *mend, const
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	look->found(look->context, problem, text, mend);
+	look->found(look->context,
+		&(struct platform_problem){.problem = problem, .text = text, .mend = mend});
 }
 
 /* Called when the next chain begins, and behind the last one. */
@@ -243,6 +244,18 @@ static void look_at_resolvers(struct look *look)
 		"they know others as soon as the host does");
 }
 
+static void take_obstacle(void *context, const struct obstacle *obstacle)
+{
+	const struct look *look = context;
+
+	look->found(look->context, &(struct platform_problem){
+					   .problem = obstacle->problem,
+					   .text = obstacle->text,
+					   .mend = obstacle->mend,
+					   .is_note = obstacle->grade == OBSTACLE_NOTE,
+				   });
+}
+
 int platform_find_problems(struct platform *platform, bool has_networks,
 	platform_problem_found *found, void (*accept)(void *context, const char *rule),
 	void *context)
@@ -257,7 +270,7 @@ int platform_find_problems(struct platform *platform, bool has_networks,
 	int error;
 
 	if (platform->is_rootless) {
-		obstacles_list(found, context);
+		obstacles_list(NULL, take_obstacle, &look);
 		return look_at_routes(&look);
 	}
 	error = look_at_firewalls(&look);

@@ -7,10 +7,12 @@
 /* An answer has 64 KiB, and nobody reads more. */
 #define FINDINGS_MAX 64
 #define ACCEPTS_MAX  256
+#define NOTES_MAX    16
 
 struct diagnosis {
 	json_t *findings;
 	json_t *accepts;
+	json_t *notes;
 };
 
 /* network may be NULL: the host's. */
@@ -27,9 +29,16 @@ static void add_finding(struct diagnosis *diagnosis, const char *problem,
 	json_array_append_new(diagnosis->findings, finding);
 }
 
-static void take_problem(void *context, const char *problem, const char *text, const char *mend)
+static void take_problem(void *context, const struct platform_problem *problem)
 {
-	add_finding(context, problem, NULL, text, mend);
+	struct diagnosis *diagnosis = context;
+
+	if (!problem->is_note)
+		add_finding(diagnosis, problem->problem, NULL, problem->text, problem->mend);
+	else if (json_array_size(diagnosis->notes) < NOTES_MAX)
+		json_array_append_new(
+			diagnosis->notes, json_pack("{s:s, s:s, s:s}", "problem", problem->problem,
+						  "text", problem->text, "mend", problem->mend));
 }
 
 static void take_accept(void *context, const char *rule)
@@ -89,10 +98,11 @@ static void fill(struct diagnosis *diagnosis, const struct registry *registry,
 
 json_t *diagnosis_make(const struct registry *registry, const struct credentials *credentials)
 {
-	struct diagnosis diagnosis = {.findings = json_array(), .accepts = json_array()};
+	struct diagnosis diagnosis = {
+		.findings = json_array(), .accepts = json_array(), .notes = json_array()};
 
-	if (diagnosis.findings && diagnosis.accepts)
+	if (diagnosis.findings && diagnosis.accepts && diagnosis.notes)
 		fill(&diagnosis, registry, credentials);
-	return json_pack(
-		"{s:o, s:o}", "findings", diagnosis.findings, "accepts", diagnosis.accepts);
+	return json_pack("{s:o, s:o, s:o}", "findings", diagnosis.findings, "accepts",
+		diagnosis.accepts, "notes", diagnosis.notes);
 }

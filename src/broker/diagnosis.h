@@ -9,7 +9,7 @@
 #include <jansson.h>
 
 /*
- * The answer of Diagnose: {"findings": [...], "accepts": [...]}, about what the caller may use of
- * the registry and about the host. NULL when memory is out.
+ * The answer of Diagnose: {"findings": [...], "accepts": [...], "notes": [...]}, about what the
+ * caller may use of the registry and about the host. NULL when memory is out.
  */
 json_t *diagnosis_make(const struct registry *registry, const struct credentials *credentials);

@@ -200,8 +200,8 @@ static int check_port(const struct forwards *forwards, const struct forward_spec
 			spec->listen.port, first, spec->listen.port);
 	return failure_set(failure, BROKER_ERROR_NOT_ALLOWED,
 		"port %u is for root, as all below %u (net.ipv4.ip_unprivileged_port_start); "
-		"choose a higher one",
-		spec->listen.port, first);
+		"choose a higher one, or as root: sysctl net.ipv4.ip_unprivileged_port_start=%u",
+		spec->listen.port, first, spec->listen.port);
 }
 
 static bool is_gateway_of(const struct network *network, const struct endpoint *listen)

@@ -88,7 +88,11 @@ int platform_find_problems(struct platform *platform, bool has_networks,
 	void *context)
 {
 	if (platform->port_holder)
-		found(context, "port-taken", platform->port_holder, "a mend");
+		found(context, &(struct platform_problem){
+				       .problem = "port-taken",
+				       .text = platform->port_holder,
+				       .mend = "a mend",
+			       });
 	if (has_networks)
 		accept(context, "ip filter FORWARD: bridge0 out");
 	return 0;

@@ -264,10 +264,16 @@ int platform_read_resolvers(
 int platform_announce_names(
 	struct platform *platform, const struct platform_network *network, const char *domain);
 
-/* Something of the host that keeps VMs from the network: a word for programs, a text that says what
- * is wrong, and the one command that mends it. */
-typedef void platform_problem_found(
-	void *context, const char *problem, const char *text, const char *mend);
+/* Something of the host that keeps VMs from the network. */
+struct platform_problem {
+	const char *problem; /* a word for programs */
+	const char *text;    /* what is wrong */
+	const char *mend;    /* the one command that mends it */
+	bool is_note;        /* nothing is wrong, but who wants more has to do this first */
+};
+
+/* What it gets lives as long as the call. */
+typedef void platform_problem_found(void *context, const struct platform_problem *problem);
 
 /*
  * Looks at the host, now, and calls found for each problem. accept gets each rule of ours in other

@@ -93,28 +93,35 @@ struct worst {
 	char text[SETUP_ERROR_SIZE];
 };
 
-static void take_worst(void *context, const char *problem, const char *text, const char *mend)
+/* What else is missing is not what kept the namespaces from being made. */
+static void take_worst(void *context, const struct obstacle *obstacle)
 {
 	struct worst *worst = context;
 
-	if (!*worst->text)
-		snprintf(worst->text, sizeof(worst->text), "%s; as root: %s", text, mend);
+	if (!*worst->text && strncmp(obstacle->problem, "userns", strlen("userns")) == 0)
+		snprintf(worst->text, sizeof(worst->text), "%s; as root: %s", obstacle->text,
+			obstacle->mend);
 }
 
 static int fail_namespaces(int error)
 {
 	struct worst worst = {""};
 
-	obstacles_list(take_worst, &worst);
-	log_error(TAG, "a namespace for the networks could not be made: %s%s%s", strerror(-error),
-		*worst.text ? "; " : "", worst.text);
+	obstacles_list(NULL, take_worst, &worst);
+	log_error(TAG, "a namespace for the networks could not be made: %s; %s", strerror(-error),
+		*worst.text ? worst.text
+			    : "vmnetctl doctor finds out why; entries in /etc/subuid are not "
+			      "needed");
 	return error;
 }
 
 /* What a user has to know before the first VM finds out. */
-static void tell_obstacle(void *context, const char *problem, const char *text, const char *mend)
+static void tell_obstacle(void *context, const struct obstacle *obstacle)
 {
-	log_info(TAG, "%s; as root: %s", text, mend);
+	if (obstacle->grade == OBSTACLE_VITAL)
+		log_warn(TAG, "%s; as root: %s", obstacle->text, obstacle->mend);
+	else if (obstacle->grade == OBSTACLE_PART)
+		log_info(TAG, "%s; as root: %s", obstacle->text, obstacle->mend);
 }
 
 /* ~/.local/state is not everywhere. What cannot be made is told of by who needs it. */
@@ -167,8 +174,7 @@ int rootless_run(const struct rootless_options *options)
 		if (result < 0)
 			result = fail_namespaces(result);
 		else {
-			if (result > 0)
-				obstacles_list(tell_obstacle, NULL);
+			obstacles_list(NULL, tell_obstacle, NULL);
 			result = supervise(options, &setup, &namespaces);
 		}
 	}

@@ -20,8 +20,6 @@
 #define RETRY_FIRST_MS 50
 #define RETRY_LAST_MS  2000
 
-#define SYSTEM_SOCKET "/run/vmnet-broker/socket"
-
 vmnet_broker_status_t handle_fail(
 	vmnet_broker_t *broker, vmnet_broker_status_t status, const char *format, ...)
 {
@@ -500,7 +498,7 @@ static void try_all_paths(struct search *search)
 		try_path(search, named);
 		return;
 	}
-	try_path(search, SYSTEM_SOCKET);
+	try_path(search, SYSTEM_BROKER_SOCKET);
 	if (user_runtime_directory(runtime_directory, sizeof(runtime_directory)) < 0)
 		return;
 	if (asprintf(&own, "%s/socket", runtime_directory) < 0)

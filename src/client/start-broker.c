@@ -2,12 +2,15 @@
 
 #include "base/cleanup.h"
 #include "base/spawn.h"
+#include "base/user-paths.h"
 #include "config.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,7 +46,7 @@ static bool is_program(const char *path)
 	return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, X_OK) == 0;
 }
 
-static int find_program(char program[PATH_MAX])
+int start_broker_find_program(char program[PATH_MAX])
 {
 	/* The second is the build tree, where each program has a directory of its own. */
 	static const char *const beside[] = {"/vmnet-broker", "/../broker/vmnet-broker"};
@@ -171,13 +174,27 @@ static bool wait_a_moment(struct started *started)
 	return started->pidfd < 0;
 }
 
-static vmnet_broker_t *wait_for_socket(struct started *started, char *reason, size_t reason_size)
+/* Its socket is there before it has all that it needs, so it is asked for something. */
+static vmnet_broker_t *connect_and_ask(char *reason, size_t reason_size)
+{
+	vmnet_broker_t *broker = vmnet_broker_connect(NULL, NULL, reason, reason_size);
+	cleanup_free char *reply = NULL;
+
+	if (!broker || vmnet_broker_call(broker, "ListNetworks", NULL, &reply) !=
+			       VMNET_BROKER_CONNECTION_FAILURE)
+		return broker;
+	snprintf(reason, reason_size, "%s", vmnet_broker_reason(broker));
+	vmnet_broker_close(broker);
+	return NULL;
+}
+
+static vmnet_broker_t *wait_for_answer(struct started *started, char *reason, size_t reason_size)
 {
 	int64_t deadline = now_ms() + START_TIMEOUT_MS;
 	bool has_ended = false;
 
 	for (;;) {
-		vmnet_broker_t *broker = vmnet_broker_connect(NULL, NULL, reason, reason_size);
+		vmnet_broker_t *broker = connect_and_ask(reason, reason_size);
 
 		if (broker || now_ms() >= deadline)
 			return broker;
@@ -188,35 +205,116 @@ static vmnet_broker_t *wait_for_socket(struct started *started, char *reason, si
 	}
 }
 
-/* The last line a broker said that did not come up. */
-static void read_last_line(int log, char *line, size_t line_size)
-{
-	char text[LOG_SIZE + 1] = "";
-	char *start_of_line;
-	size_t length;
+/* --- what it said --- */
 
-	if (pread(log, text, LOG_SIZE, 0) < 0)
-		text[0] = '\0';
-	length = strlen(text);
-	while (length > 0 && text[length - 1] == '\n')
-		text[--length] = '\0';
-	start_of_line = strrchr(text, '\n');
-	snprintf(line, line_size, "%s", start_of_line ? start_of_line + 1 : text);
+static void read_log(int log, char text[LOG_SIZE + 1])
+{
+	ssize_t size = pread(log, text, LOG_SIZE, 0);
+
+	text[size > 0 ? size : 0] = '\0';
 }
 
-static vmnet_broker_t *start_and_connect(const char *tried, char *error)
+/* The first error that a broker said that did not come up is the cause of those behind it; where
+ * there is none, the last line. */
+static void read_reason(int log, char *reason, size_t reason_size)
+{
+	static const char level[] = "ERROR";
+	char text[LOG_SIZE + 1];
+	char *rest = text, *line;
+
+	*reason = '\0';
+	read_log(log, text);
+	while ((line = strsep(&rest, "\n"))) {
+		if (*line)
+			snprintf(reason, reason_size, "%s", line);
+		if (strncmp(line, level, strlen(level)) == 0)
+			return;
+	}
+}
+
+/* "LEVEL [tag] text" of those lines about what is in the way of its VMs. */
+static void add_notes(int log, char *note)
+{
+	static const char tag[] = "[rootless] ";
+	char text[LOG_SIZE + 1];
+	char *rest = text, *line;
+
+	read_log(log, text);
+	while ((line = strsep(&rest, "\n"))) {
+		const char *said = strstr(line, tag);
+		size_t used = strlen(note);
+
+		if (said && (*line == 'I' || *line == 'W'))
+			snprintf(note + used, START_BROKER_NOTE_SIZE - used, "%s%s",
+				used > 0 ? "\n" : "", said + strlen(tag));
+	}
+}
+
+/* --- the system's broker, which is not for everybody --- */
+
+static const char *group_name(gid_t gid)
+{
+	const struct group *group = getgrgid(gid);
+
+	return group ? group->gr_name : "of its socket";
+}
+
+bool start_broker_explain_refusal(char *text, char *mend)
+{
+	const struct passwd *user = getpwuid(geteuid());
+	const char *name = user ? user->pw_name : "USER";
+	size_t size = START_BROKER_NOTE_SIZE / 2;
+	struct stat status;
+
+	if (stat(SYSTEM_BROKER_SOCKET, &status) < 0 || !S_ISSOCK(status.st_mode) ||
+		access(SYSTEM_BROKER_SOCKET, W_OK) == 0)
+		return false;
+	if (status.st_gid == 0) {
+		snprintf(text, size,
+			"the system's broker is for root alone, as there is no group vmnet");
+		snprintf(mend, size,
+			"groupadd --system vmnet && usermod --append --groups vmnet %.64s, start "
+			"the broker again, and log in again",
+			name);
+		return true;
+	}
+	snprintf(text, size, "the system's broker is for members of group %.64s, not for this user",
+		group_name(status.st_gid));
+	snprintf(mend, size, "usermod --append --groups %.64s %.64s, then log in again",
+		group_name(status.st_gid), name);
+	return true;
+}
+
+/* --- all of it --- */
+
+static void explain_failure(
+	const struct started *started, const char *program, const char *reason, char *error)
+{
+	char said[START_BROKER_ERROR_SIZE / 2];
+
+	read_reason(started->log, said, sizeof(said));
+	if (*said)
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"%.256s was started, but does not answer; it said: %s", program, said);
+	else
+		snprintf(error, START_BROKER_ERROR_SIZE,
+			"%.256s was started, but does not answer (%s); run it by hand to see why: "
+			"vmnet-broker%s",
+			program, reason, geteuid() == 0 ? "" : " --rootless");
+}
+
+static vmnet_broker_t *start_and_connect(const char *tried, char *note, char *error)
 {
 	struct started started = {.log = -1, .pidfd = -1};
 	char program[PATH_MAX];
-	char reason[START_BROKER_ERROR_SIZE / 4];
+	char reason[START_BROKER_ERROR_SIZE / 4] = "";
 	vmnet_broker_t *broker;
-	int result = find_program(program);
+	int result = start_broker_find_program(program);
 
 	if (result < 0) {
 		snprintf(error, START_BROKER_ERROR_SIZE,
 			"no vmnet-broker answers (%s), and there is none to start beside this "
-			"program or "
-			"in %s; install it",
+			"program or in %s; install it",
 			tried, VMNET_LIBEXEC_DIR);
 		return NULL;
 	}
@@ -227,30 +325,35 @@ static vmnet_broker_t *start_and_connect(const char *tried, char *error)
 			program, strerror(-result));
 		return NULL;
 	}
-	broker = wait_for_socket(&started, reason, sizeof(reason));
-	if (!broker) {
-		char line[START_BROKER_ERROR_SIZE / 4];
-
-		read_last_line(started.log, line, sizeof(line));
-		snprintf(error, START_BROKER_ERROR_SIZE,
-			"%.256s was started, but does not answer (%s)%s%s; run it by hand to see "
-			"why",
-			program, reason, *line ? "; it said: " : "", line);
-	}
+	broker = wait_for_answer(&started, reason, sizeof(reason));
+	if (broker)
+		add_notes(started.log, note);
+	else
+		explain_failure(&started, program, reason, error);
 	fd_close(started.pidfd);
 	fd_close(started.log);
 	return broker;
 }
 
-/* --- the one function --- */
+static void note_refusal(char *note)
+{
+	char text[START_BROKER_NOTE_SIZE / 2], mend[START_BROKER_NOTE_SIZE / 2];
 
-vmnet_broker_t *start_broker(char *error)
+	if (start_broker_explain_refusal(text, mend))
+		snprintf(note, START_BROKER_NOTE_SIZE,
+			"%.300s: networks are this user's own, by vmnet-broker --rootless; to use "
+			"the system's, as root: %.300s",
+			text, mend);
+}
+
+vmnet_broker_t *start_broker(char *note, char *error)
 {
 	const char *named = secure_getenv("VMNET_BROKER_SOCKET");
 	char tried[START_BROKER_ERROR_SIZE / 2];
 	vmnet_broker_status_t status;
 	vmnet_broker_t *broker = vmnet_broker_connect(NULL, &status, tried, sizeof(tried));
 
+	*note = '\0';
 	if (broker)
 		return broker;
 	if (named && *named && status == VMNET_BROKER_NOT_ALLOWED)
@@ -265,7 +368,9 @@ vmnet_broker_t *start_broker(char *error)
 			"there or "
 			"unset the variable",
 			tried);
-	else
-		return start_and_connect(tried, error);
-	return NULL;
+	else {
+		note_refusal(note);
+		broker = start_and_connect(tried, note, error);
+	}
+	return broker;
 }

@@ -6,25 +6,47 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
-#define REASON_SIZE 512
+bool ctl_names_broker(const struct ctl *ctl)
+{
+	const char *named = secure_getenv("VMNET_BROKER_SOCKET");
+
+	return ctl->socket || (named && *named);
+}
+
+static const char *absence_mend(const struct ctl *ctl, vmnet_broker_status_t status)
+{
+	if (status == VMNET_BROKER_NOT_ALLOWED && ctl_names_broker(ctl))
+		return "it is not for this user: join its group (usermod --append --groups vmnet "
+		       "USER, as root, then log in again), or leave --socket and "
+		       "VMNET_BROKER_SOCKET away for a broker of your own";
+	if (ctl_names_broker(ctl))
+		return "start it there, or leave --socket and VMNET_BROKER_SOCKET away";
+	if (geteuid() == 0)
+		return "start it (systemctl start vmnet-broker.socket), or say where it is with "
+		       "--socket";
+	if (status == VMNET_BROKER_NOT_ALLOWED)
+		return "the system's is not for this user (usermod --append --groups vmnet USER, "
+		       "as root, then log in again, makes it so), and one of your own does not run "
+		       "now: start a VM with vmnet-client, which starts it";
+	return "one of your own starts with your first VM (vmnet-client), or by \"vmnet-broker "
+	       "--rootless\"; \"vmnetctl doctor\" says what is in its way";
+}
+
+void ctl_report_absence(const struct ctl *ctl, vmnet_broker_status_t status, const char *tried)
+{
+	log_error(CTL_TAG, "no vmnet-broker answers (%s): %s", tried, absence_mend(ctl, status));
+}
 
 vmnet_broker_t *ctl_connect(const struct ctl *ctl)
 {
-	char tried[REASON_SIZE];
+	char tried[CTL_REASON_SIZE];
 	vmnet_broker_status_t status;
 	vmnet_broker_t *broker = vmnet_broker_connect(ctl->socket, &status, tried, sizeof(tried));
 
-	if (!broker && status == VMNET_BROKER_NOT_ALLOWED)
-		log_error(CTL_TAG,
-			"vmnet-broker's socket is not for this user (%s); join its group (usermod "
-			"--append --groups vmnet USER, then log in again) or run this as root",
-			tried);
-	else if (!broker)
-		log_error(CTL_TAG,
-			"no vmnet-broker answers (%s); start one as root (systemctl start "
-			"vmnet-broker.socket), or say where it is with --socket",
-			tried);
+	if (!broker)
+		ctl_report_absence(ctl, status, tried);
 	return broker;
 }
 

@@ -11,6 +11,14 @@ static inline void cleanup_ctl_json_decref(json_t **value)
 }
 #define cleanup_ctl_json __attribute__((__cleanup__(cleanup_ctl_json_decref)))
 
+#define CTL_REASON_SIZE 512
+
+/* Whether it was said where the broker is: by --socket, or by VMNET_BROKER_SOCKET. */
+bool ctl_names_broker(const struct ctl *ctl);
+
+/* Says that no broker answers and what this user can do, from what vmnet_broker_connect() gave. */
+void ctl_report_absence(const struct ctl *ctl, vmnet_broker_status_t status, const char *tried);
+
 /* The handle of the broker that --socket names or that answers first, to be closed with
  * vmnet_broker_close(); NULL when there is none, which has been said then. */
 vmnet_broker_t *ctl_connect(const struct ctl *ctl);

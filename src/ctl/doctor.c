@@ -1,9 +1,12 @@
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "ctl/broker-call.h"
 #include "ctl/command.h"
+#include "ctl/doctor-alone.h"
 #include "ctl/terminal.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const char *text_of(const json_t *object, const char *member)
 {
@@ -22,10 +25,12 @@ static void print_clean(const char *text)
 
 static void print_finding(const json_t *finding)
 {
+	static const char named[] = "network \"";
 	const char *network = text_of(finding, "network");
 
 	printf("%s: ", text_of(finding, "problem"));
-	if (*network)
+	/* Some texts name it themselves. */
+	if (*network && strncmp(text_of(finding, "text"), named, strlen(named)) != 0)
 		printf("network \"%s\": ", network);
 	print_clean(text_of(finding, "text"));
 	printf("\n    mend: ");
@@ -54,15 +59,48 @@ static void print_findings(const json_t *findings)
 	json_t *finding;
 
 	if (json_array_size(findings) == 0)
-		printf("nothing found: networks, firewalls, routes and names are as they should "
-		       "be\n");
+		printf("nothing found: what VMs need of this host is as it should be\n");
 	json_array_foreach(findings, i, finding) print_finding(finding);
+}
+
+static void print_notes(const json_t *notes)
+{
+	size_t i;
+	json_t *note;
+
+	json_array_foreach(notes, i, note)
+	{
+		printf("note: %s: ", text_of(note, "problem"));
+		print_clean(text_of(note, "text"));
+		printf("\n    to change it: ");
+		print_clean(text_of(note, "mend"));
+		putchar('\n');
+	}
+}
+
+static json_t *ask(const struct ctl *ctl)
+{
+	char tried[CTL_REASON_SIZE];
+	vmnet_broker_status_t status;
+	cleanup_broker vmnet_broker_t *broker =
+		vmnet_broker_connect(ctl->socket, &status, tried, sizeof(tried));
+	json_t *answer;
+
+	if (broker)
+		return ctl_call(broker, "Diagnose", NULL);
+	if (ctl_names_broker(ctl)) {
+		ctl_report_absence(ctl, status, tried);
+		return NULL;
+	}
+	answer = doctor_look_alone(status);
+	if (!answer)
+		log_error(CTL_TAG, "out of memory");
+	return answer;
 }
 
 static int run(struct ctl *ctl, size_t arguments_count, char **arguments)
 {
-	cleanup_broker vmnet_broker_t *broker = ctl_connect(ctl);
-	cleanup_ctl_json json_t *answer = broker ? ctl_call(broker, "Diagnose", NULL) : NULL;
+	cleanup_ctl_json json_t *answer = ask(ctl);
 	const json_t *findings = json_object_get(answer, "findings");
 	int status = json_array_size(findings) > 0 ? 1 : 0;
 
@@ -72,6 +110,7 @@ static int run(struct ctl *ctl, size_t arguments_count, char **arguments)
 		return ctl_print_json(answer) ? 1 : status;
 	print_findings(findings);
 	print_accepts(json_object_get(answer, "accepts"));
+	print_notes(json_object_get(answer, "notes"));
 	return fflush(stdout) == 0 ? status : 1;
 }
 

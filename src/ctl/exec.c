@@ -12,8 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SYSTEM_SOCKET "/run/vmnet-broker/socket"
-#define REASON_SIZE   512
+#define REASON_SIZE 512
 
 struct exec_options {
 	const char *network;
@@ -75,7 +74,7 @@ static vmnet_broker_t *find_broker(const struct ctl *ctl, char path[PATH_MAX])
 
 	if (given && *given)
 		return connect_to(given, path);
-	broker = connect_to(SYSTEM_SOCKET, path);
+	broker = connect_to(SYSTEM_BROKER_SOCKET, path);
 	if (broker || user_runtime_directory(own, sizeof(own)) < 0)
 		return broker;
 	length = strlen(own);

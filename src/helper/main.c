@@ -141,12 +141,19 @@ static enum outcome exit_on_signals(struct helper *helper)
 static enum outcome find_broker(struct helper *helper)
 {
 	char reason[START_BROKER_ERROR_SIZE];
+	char notes[START_BROKER_NOTE_SIZE];
+	char *rest = notes;
+	const char *line;
 
-	helper->broker = start_broker(reason);
-	if (helper->broker)
-		return OUTCOME_GO_ON;
-	log_error("main", "%s", reason);
-	return OUTCOME_FAILED;
+	helper->broker = start_broker(notes, reason);
+	if (!helper->broker) {
+		log_error("main", "%s", reason);
+		return OUTCOME_FAILED;
+	}
+	while ((line = strsep(&rest, "\n")))
+		if (*line)
+			log_info("main", "%s", line);
+	return OUTCOME_GO_ON;
 }
 
 /*

@@ -1,5 +1,6 @@
 #include "priv/dnsmasq.h"
 
+#include "base/programs.h"
 #include "base/spawn.h"
 #include "priv/command.h"
 #include "priv/confine.h"
@@ -139,21 +140,6 @@ static struct dnsmasq *find_empty(struct dnsmasq_table *table)
 	return NULL;
 }
 
-/* Fixed places, because PATH is the environment's word. NULL: not installed. */
-static const char *find_program(void)
-{
-	static const char *const paths[] = {
-		"/usr/sbin/dnsmasq",
-		"/usr/local/sbin/dnsmasq",
-		"/usr/bin/dnsmasq",
-	};
-
-	for (size_t i = 0; i < array_length(paths); i++)
-		if (access(paths[i], X_OK) == 0)
-			return paths[i];
-	return NULL;
-}
-
 /* Only the reader's end is non-blocking for sure: dnsmasq sets its own as it likes. */
 static int open_log(int *ret_reader, int *ret_writer)
 {
@@ -206,7 +192,7 @@ static int start_child(struct dnsmasq_table *table, const struct bridge_facts *f
 {
 	cleanup_fd int reader = -1;
 	cleanup_fd int writer = -1;
-	const char *path = find_program();
+	const char *path = program_find_dnsmasq();
 	int error;
 
 	if (!path)
@@ -242,7 +228,7 @@ static int fail_start(struct verb_outcome *outcome, int error, const char *netwo
 {
 	if (error == -ENOENT)
 		return outcome_fail(outcome, error,
-			"dnsmasq is not installed: install the package dnsmasq-base");
+			"dnsmasq is not installed: install it, as root: apt install dnsmasq-base");
 	return outcome_fail(outcome, error, "starting dnsmasq of network \"%s\": %s", network,
 		strerror(-error));
 }

@@ -163,9 +163,18 @@ static int fail_tap(struct verb_outcome *outcome, int error, const char *name)
 	if (error == -EBUSY)
 		return outcome_fail(outcome, error,
 			"somebody else joined %s while it was made; try again", name);
-	if (error == -ENOENT)
-		return outcome_fail(
-			outcome, -EIO, "/dev/net/tun is missing: load the kernel module tun");
+	/* No device node, or no module behind it; -EACCES and -EPERM come from it alone. */
+	if (error == -ENOENT || error == -ENODEV || error == -ENXIO)
+		return outcome_fail(outcome, -EIO,
+			"/dev/net/tun is missing: load the kernel module, as root: modprobe tun; a "
+			"container is started with --device /dev/net/tun");
+	if (error == -EACCES)
+		return outcome_fail(outcome, -EIO,
+			"/dev/net/tun is not open to this user; as root: chmod 0666 /dev/net/tun");
+	if (error == -EPERM)
+		return outcome_fail(outcome, -EIO,
+			"/dev/net/tun is kept from this container's programs: start it with "
+			"--device /dev/net/tun");
 	return outcome_fail(outcome, error, "creating %s: %s", name, strerror(-error));
 }
 

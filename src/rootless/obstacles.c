@@ -1,20 +1,31 @@
 #include "rootless/obstacles.h"
 
 #include "base/cleanup.h"
+#include "base/programs.h"
 #include "rootless/pasta.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/wait.h>
 
 #define TUN_DEVICE "/dev/net/tun"
-#define TEXT_SIZE  512
+#define PROFILE    "/etc/apparmor.d/vmnet-broker"
+#define TEXT_SIZE  1024
+#define MEND_SIZE  (PATH_MAX + 512)
+/* Below it ports are root's; Linux' own value is 1024. */
+#define WEB_PORT 80
 
 struct report {
+	const char *program; /* NULL: this one */
 	obstacle_found *found;
 	void *context;
+	bool has_vital;
 };
 
 /* The first number of a file; -1: there is none, or no such file. */
@@ -26,86 +37,210 @@ static long read_number(const char *path)
 	return file && fscanf(file, "%ld", &number) == 1 ? number : -1;
 }
 
-static void tell(
-	const struct report *report, const char *problem, const char *text, const char *mend)
+/* mend comes formatted, the text is a format. */
+__attribute__((format(printf, 5, 6))) static void tell(struct report *report,
+	enum obstacle_grade grade, const char *problem, const char *mend, const char *format, ...)
 {
-	report->found(report->context, problem, text, mend);
+	char text[TEXT_SIZE];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	report->has_vital = report->has_vital || grade == OBSTACLE_VITAL;
+	report->found(report->context, &(struct obstacle){grade, problem, text, mend});
 }
 
-/* Our own profile has a name; who has none is held by the restriction. */
-static bool is_restricted_by_apparmor(void)
+/* --- user namespaces --- */
+
+static void look_at_switches(struct report *report)
+{
+	static const struct {
+		const char *path, *text, *mend;
+	} switches[] = {
+		{"/proc/sys/kernel/unprivileged_userns_clone",
+			"ordinary users may not make user namespaces "
+			"(kernel.unprivileged_userns_clone is 0)",
+			"sysctl kernel.unprivileged_userns_clone=1"},
+		{"/proc/sys/user/max_user_namespaces",
+			"nobody may make user namespaces (user.max_user_namespaces is 0)",
+			"sysctl user.max_user_namespaces=15000"},
+		{"/proc/sys/user/max_net_namespaces",
+			"nobody may make network namespaces (user.max_net_namespaces is 0)",
+			"sysctl user.max_net_namespaces=15000"},
+	};
+
+	for (size_t i = 0; i < array_length(switches); i++)
+		if (read_number(switches[i].path) == 0)
+			tell(report, OBSTACLE_VITAL, "userns-off", switches[i].mend, "%s",
+				switches[i].text);
+}
+
+/* A profile that says so leaves a program's label other than "unconfined". */
+static bool has_own_profile(void)
 {
 	cleanup_file FILE *file = fopen("/proc/self/attr/apparmor/current", "re");
 	char label[128] = "";
 
-	if (read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != 1)
-		return false;
-	return !file || !fgets(label, sizeof(label), file) ||
-	       strncmp(label, "unconfined", strlen("unconfined")) == 0 ||
-	       strstr(label, "unprivileged_userns");
+	return file && fgets(label, sizeof(label), file) &&
+	       strncmp(label, "unconfined", strlen("unconfined")) != 0 &&
+	       !strstr(label, "unprivileged_userns");
 }
 
-static void look_at_user_namespaces(const struct report *report)
+/* Where the package's is not there, one that says the same of the program that is. */
+static void make_profile_mend(const char *program, char mend[MEND_SIZE])
 {
-	if (read_number("/proc/sys/kernel/unprivileged_userns_clone") == 0)
-		tell(report, "userns-off",
-			"ordinary users may not make user namespaces "
-			"(kernel.unprivileged_userns_clone is 0)",
-			"sysctl kernel.unprivileged_userns_clone=1");
-	if (read_number("/proc/sys/user/max_user_namespaces") == 0)
-		tell(report, "userns-off",
-			"nobody may make user namespaces (user.max_user_namespaces is 0)",
-			"sysctl user.max_user_namespaces=15000");
-	if (is_restricted_by_apparmor())
-		tell(report, "userns-apparmor",
-			"AppArmor lets only programs with a profile use user namespaces "
-			"(kernel.apparmor_restrict_unprivileged_userns is 1), and vmnet-broker has "
-			"none",
-			"apparmor_parser --replace /etc/apparmor.d/vmnet-broker");
+	static const char load[] = "apparmor_parser --replace " PROFILE;
+	char own[PATH_MAX] = "";
+
+	if (!program && readlink("/proc/self/exe", own, sizeof(own) - 1) > 0)
+		program = own;
+	if (access(PROFILE, F_OK) == 0)
+		snprintf(mend, MEND_SIZE, "%s", load);
+	else
+		snprintf(mend, MEND_SIZE,
+			"printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile vmnet-broker "
+			"%s flags=(unconfined) {\\n  userns,\\n}\\n' >" PROFILE " && %s",
+			program, load);
 }
 
-static void look_at_tun(const struct report *report)
+/* Which profiles are loaded only root may see, so that of another program its file has to do. */
+static void look_at_apparmor(struct report *report)
 {
-	struct stat status;
+	char mend[MEND_SIZE];
 
-	if (stat(TUN_DEVICE, &status) < 0)
-		tell(report, "no-tun", "there is no " TUN_DEVICE, "modprobe tun");
-	else if (access(TUN_DEVICE, R_OK | W_OK) < 0)
-		tell(report, "no-tun", TUN_DEVICE " is not open to this user",
-			"chmod 0666 " TUN_DEVICE);
+	if (read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != 1 ||
+		(report->program ? access(PROFILE, F_OK) == 0 : has_own_profile()))
+		return;
+	make_profile_mend(report->program, mend);
+	tell(report, OBSTACLE_VITAL, "userns-apparmor", mend,
+		"AppArmor lets only programs with a profile use user namespaces "
+		"(kernel.apparmor_restrict_unprivileged_userns is 1), and vmnet-broker has none");
 }
 
-static void look_at_programs(const struct report *report)
+/* A child tries; returns what unshare(2) said to it, negative errno. */
+static int try_namespaces(void)
 {
-	if (!pasta_find_program())
-		tell(report, "no-pasta",
-			"pasta is not installed, so VMs reach each other and not the world",
-			"apt install passt");
+	pid_t pid = fork();
+	int status = 0;
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0 ? errno : 0);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : 0;
 }
+
+/* What no file tells of: a container's filter, a chroot, a limit that is reached. */
+static void look_at_kernel(struct report *report)
+{
+	int error = report->program && !report->has_vital ? try_namespaces() : 0;
+
+	if (error == -ENOSPC)
+		tell(report, OBSTACLE_VITAL, "userns-refused",
+			"sysctl user.max_user_namespaces=15000 user.max_net_namespaces=15000",
+			"as many user or network namespaces as may be are there already");
+	else if (error)
+		tell(report, OBSTACLE_VITAL, "userns-refused",
+			"start the container with --security-opt seccomp=unconfined, or leave the "
+			"chroot",
+			"the kernel refuses this user a user namespace (%s), as containers and "
+			"chroots have it do; entries in /etc/subuid are not needed",
+			strerror(-error));
+}
+
+/* --- devices and programs --- */
+
+static void look_at_tun(struct report *report)
+{
+	cleanup_fd int fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int error = fd < 0 ? errno : 0;
+
+	if (error == EACCES)
+		tell(report, OBSTACLE_VITAL, "no-tun", "chmod 0666 " TUN_DEVICE,
+			TUN_DEVICE " is not open to this user");
+	else if (error == EPERM)
+		tell(report, OBSTACLE_VITAL, "no-tun",
+			"start the container with --device " TUN_DEVICE,
+			"this container keeps its programs from " TUN_DEVICE);
+	else if (error)
+		tell(report, OBSTACLE_VITAL, "no-tun", "modprobe tun",
+			"there is no " TUN_DEVICE
+			" (%s); containers have one when they are started with "
+			"--device " TUN_DEVICE,
+			strerror(error));
+}
+
+static void look_at_dnsmasq(struct report *report)
+{
+	if (!program_find_dnsmasq())
+		tell(report, OBSTACLE_VITAL, "no-dnsmasq", "apt install dnsmasq-base",
+			"dnsmasq is not installed, which networks have DHCP and DNS from");
+}
+
+static void look_at_pasta(struct report *report)
+{
+	const char *program = pasta_find_program();
+	const char *option = program ? pasta_find_missing_option(program) : NULL;
+
+	if (!program)
+		tell(report, OBSTACLE_PART, "no-pasta", "apt install passt",
+			"pasta is not installed, so VMs reach each other and not the world");
+	else if (option)
+		tell(report, OBSTACLE_PART, "old-pasta",
+			"apt install passt, or a newer one from https://passt.top",
+			"%s is too old: it does not know --%s, so VMs reach each other and not the "
+			"world",
+			program, option);
+}
+
+/* --- what else the host's settings forbid --- */
 
 /* Only the world notices: VMs ping each other without it. */
-static void look_at_ping(const struct report *report)
+static void look_at_ping(struct report *report)
 {
 	cleanup_file FILE *file = fopen("/proc/sys/net/ipv4/ping_group_range", "re");
 	unsigned long first, last;
-	char text[TEXT_SIZE];
 
 	if (!file || fscanf(file, "%lu %lu", &first, &last) != 2 ||
 		(first <= getegid() && getegid() <= last))
 		return;
-	snprintf(text, sizeof(text),
+	tell(report, OBSTACLE_PART, "ping-range", "sysctl net.ipv4.ping_group_range='0 2147483647'",
 		"VMs cannot ping the world: this user's group %u is not in "
 		"net.ipv4.ping_group_range",
 		(unsigned int)getegid());
-	tell(report, "ping-range", text, "sysctl net.ipv4.ping_group_range='0 2147483647'");
 }
 
-void obstacles_list(obstacle_found *found, void *context)
+static void look_at_ports(struct report *report)
 {
-	const struct report report = {found, context};
+	long first = read_number("/proc/sys/net/ipv4/ip_unprivileged_port_start");
 
-	look_at_user_namespaces(&report);
+	if (first <= WEB_PORT)
+		return;
+	tell(report, OBSTACLE_NOTE, "low-ports", "sysctl net.ipv4.ip_unprivileged_port_start=80",
+		"forwards of ordinary users begin at port %ld "
+		"(net.ipv4.ip_unprivileged_port_start)",
+		first);
+}
+
+void obstacles_list(const char *program, obstacle_found *found, void *context)
+{
+	struct report report = {.program = program, .found = found, .context = context};
+	bool is_root = geteuid() == 0;
+
+	if (!is_root) {
+		look_at_switches(&report);
+		look_at_apparmor(&report);
+		look_at_kernel(&report);
+	}
 	look_at_tun(&report);
-	look_at_programs(&report);
+	look_at_dnsmasq(&report);
+	if (is_root)
+		return;
+	look_at_pasta(&report);
 	look_at_ping(&report);
+	look_at_ports(&report);
 }

@@ -2,12 +2,15 @@
 
 #include "base/spawn.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #define ARGUMENTS_MAX 24
 #define RESOLV_CONF   "/etc/resolv.conf"
@@ -35,6 +38,29 @@ static bool has_resolver_on_loopback(void)
 		if (sscanf(line, " nameserver %63s", address) == 1 && strchr(address, '.'))
 			return strncmp(address, "127.", 4) == 0;
 	return false;
+}
+
+const char *pasta_find_missing_option(const char *path)
+{
+	static const char *const needed[] = {"config-net", "ns-ifname", "dns-forward", "tcp-ports",
+		"udp-ports", "tcp-ns", "udp-ns", "netns", "netns-only", "no-map-gw"};
+	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	const char *missing = NULL;
+	struct stat status;
+	char *text;
+
+	if (fd < 0 || fstat(fd, &status) < 0 || status.st_size < SELFMAG)
+		return NULL;
+	text = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (text == MAP_FAILED)
+		return NULL;
+	for (size_t i = 0;
+		memcmp(text, ELFMAG, SELFMAG) == 0 && !missing && i < array_length(needed); i++)
+		/* With its end: linkers let one text be the tail of another. */
+		if (!memmem(text, (size_t)status.st_size, needed[i], strlen(needed[i]) + 1))
+			missing = needed[i];
+	munmap(text, (size_t)status.st_size);
+	return missing;
 }
 
 struct start {

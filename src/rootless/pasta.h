@@ -22,6 +22,13 @@ struct pasta_options {
 const char *pasta_find_program(void);
 
 /*
+ * Which option that it is started with the program at path does not know, because it is too old;
+ * NULL: none. Looked for in its text, as Debian's does not tell its version. Only a program in
+ * machine code can be missing one.
+ */
+const char *pasta_find_missing_option(const char *path);
+
+/*
  * Starts it, with log for what it says, as root of the user namespace: a process that enters one
  * by itself would forget whose death is its own. It makes the interface, and serves until it is
  * killed or this process dies. -ENOENT: not installed; other negative errno of spawn().

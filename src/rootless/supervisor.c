@@ -67,7 +67,6 @@ struct supervisor {
 	int priv_listener, forwarder_listener;
 	int pasta_log;              /* read end */
 	char pasta_line[LINE_SIZE]; /* its last one */
-	bool told_missing;
 	sd_event *event;
 	sd_event_source *pasta_source;
 	sd_event_source *patience;
@@ -334,16 +333,11 @@ static int start_child(struct child *child)
 		child->supervisor->event, &child->end, child->pidfd, EPOLLIN, handle_end, child);
 }
 
-static void tell_failure(struct child *child, int error)
+/* That pasta is not installed is told when the broker starts, among what else is in the way. */
+static void tell_failure(const struct child *child, int error)
 {
-	struct supervisor *supervisor = child->supervisor;
-
 	if (child->kind != CHILD_PASTA || error != -ENOENT)
 		log_error(TAG, "starting %s failed: %s", kinds[child->kind].name, strerror(-error));
-	else if (!supervisor->told_missing)
-		log_warn(TAG, "pasta is not installed, so VMs reach each other and not the world: "
-			      "install the package passt");
-	supervisor->told_missing = true;
 }
 
 static void launch(struct child *child)

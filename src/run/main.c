@@ -263,21 +263,33 @@ static int run_children(struct supervisor *supervisor, vmnet_broker_t *broker,
 	return supervise(supervisor);
 }
 
+/* What start_broker() wants the user to know. */
+static void log_notes(char *notes)
+{
+	const char *line;
+
+	while ((line = strsep(&notes, "\n")))
+		if (*line)
+			log_info(TAG, "%s", line);
+}
+
 static int run(const struct run_options *options)
 {
 	cleanup_with(close_broker) vmnet_broker_t *broker = NULL;
 	cleanup_attachment struct attachment attachment;
+	char note[START_BROKER_NOTE_SIZE];
 	char error[START_BROKER_ERROR_SIZE] = "";
 	struct supervisor supervisor;
 	int result;
 	int left;
 
 	attachment_init(&attachment);
-	broker = start_broker(error);
+	broker = start_broker(note, error);
 	if (!broker) {
 		log_error(TAG, "%s", error);
 		return EXIT_FAILURE;
 	}
+	log_notes(note);
 	if (make_attachment(broker, options, &attachment) < 0)
 		return EXIT_FAILURE;
 	result = supervisor_start(&supervisor);
