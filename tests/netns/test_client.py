@@ -384,16 +384,6 @@ def test_grandchildren_end_with_the_command(client):
 # The broker that is not there
 
 
-def test_no_broker_for_an_ordinary_user(lab, bin_dir):
-    result = lab.host.run(
-        [bin_dir / "vmnet-client", "--", "true"], user=MEMBER, check=False,
-        env={"VMNET_BROKER_SOCKET": "", "XDG_RUNTIME_DIR": "/nonexistent"},
-    )
-    assert result.returncode == 1 and result.stdout == ""
-    assert "/run/vmnet-broker/socket" in result.stderr
-    assert "root" in result.stderr
-
-
 def test_group_is_named_when_the_socket_refuses(client, broker):
     from lib.broker import STRANGER
 
