@@ -11,7 +11,8 @@
 #include <sys/random.h>
 #include <sys/uio.h>
 
-/* Packets a call; a call's own price is spread over them. */
+/* Packets a call. Of 1400 bytes, towards the VM and back: 9 and 14 CPU s/GB with one, 6 to 8 with 8
+ * to 32; with 64 no less. */
 #define BATCH_MAX    32
 #define PACKET_MAX   65535
 #define CONTROL_SIZE CMSG_SPACE(sizeof(struct in6_pktinfo))

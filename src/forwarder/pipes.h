@@ -4,6 +4,8 @@
  * A connection has one only while bytes are on their way through it, so that thousands of idle ones
  * take none: a user has 16,384 pages of pipe buffers in all (/proc/sys/fs/pipe-user-pages-soft),
  * and beyond those the pipes of every other program of his shrink to two pages.
+ * They are as large as the kernel makes them, 64 KiB: with 1 MiB each TCP took 0.24 instead of 0.29
+ * CPU s/GB.
  */
 #pragma once
 
