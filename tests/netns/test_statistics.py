@@ -98,9 +98,15 @@ def test_drops_of_a_tap_that_nobody_reads(broker, attach):
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
 @pytest.mark.parametrize("build", ["bin_dir", "release_bin_dir"])
-def test_a_helper_s_counters(broker, cable, request, build, kind):
-    """The release build is the one that runs in its sandbox."""
-    made = cable("--network", "shared", programs=request.getfixturevalue(build), kind=kind)
+def test_a_helper_s_counters(make_broker, request, build, kind):
+    """In the release build both ends run behind their filters of system calls."""
+    programs = request.getfixturevalue(build)
+    broker = make_broker(programs=programs)
+    with contextlib.closing(Cable(broker, programs, kind=kind)) as made:
+        check_helper_s_counters(broker, made, kind)
+
+
+def check_helper_s_counters(broker, made, kind):
     frame = ethernet(BROADCAST, made.mac, EXPERIMENTAL, b"x" * 200)
     for _ in range(10):
         made.socket.send((len(frame).to_bytes(4, "big") if kind == socket.SOCK_STREAM else b"") + frame)
@@ -129,6 +135,27 @@ def test_helpers_are_found_again_by_the_next_broker(broker, cable):
         return entry["helper"]["vmToHost"]["packets"] == 4
 
     wait_for(counted, 5, "all that the helper carried since its start")
+
+
+def test_an_ordinary_user_s_own_broker(make_rootless, bin_dir):
+    """Its kernel counters are those of the networks' namespace."""
+    broker = make_rootless()
+    broker.start()
+    made = Cable(broker, bin_dir, user=broker.member)
+    try:
+        frame = ethernet(BROADCAST, made.mac, EXPERIMENTAL, b"x" * 200)
+        for _ in range(10):
+            made.socket.send(frame)
+
+        def counted():
+            (entry,) = statistics(broker)["statistics"]
+            return entry if entry["kernel"]["vmToHost"]["packets"] == 10 else None
+
+        entry = wait_for(counted, 5, "10 frames counted")
+        assert entry["helper"]["vmToHost"]["packets"] == 10
+    finally:
+        made.close()
+    assert broker.terminate() == 0
 
 
 def test_time_makes_rates(broker, attach):
