@@ -151,6 +151,7 @@ WAYS = (
     (r"^vmnetctl forward (?!--list|--remove|.*--pin)", stays(r"^forward \d+: ")),
     (r"^vmnetctl (capture|exec|forward|network)$", ends(1, say=r"^ERROR \[vmnetctl\] .*(give|say)")),  # named, not typed
     (r"^vmnetctl monitor", monitors),
+    (r"^vmnetctl stats .*--watch", stays(r"statistics|HOST->VM")),
     (r"^vmnet-broker --rootless", serves),
     (r"^vmnetctl doctor", ends(0, 1, say=r"nothing found|mend: |\"findings\": ")),
     (r"^vmnet-broker --check-config", ends(0, say=r"^ok$")),
