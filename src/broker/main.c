@@ -36,6 +36,7 @@ enum role {
 	ROLE_PRIV_ROOTLESS, /* these are started by the broker of an ordinary user */
 	ROLE_PAUSE,
 	ROLE_FORWARDER,
+	ROLE_CAPTURE, /* started by priv */
 	ROLE_COUNT,
 };
 
@@ -150,6 +151,7 @@ static const char *const role_names[] = {
 	[ROLE_PRIV_ROOTLESS] = "priv-rootless",
 	[ROLE_PAUSE] = "pause",
 	[ROLE_FORWARDER] = "forwarder",
+	[ROLE_CAPTURE] = "capture",
 };
 static_assert(array_length(role_names) == ROLE_COUNT, "every role but the default has a name");
 
@@ -333,6 +335,12 @@ static int run_pause(const struct arguments *arguments)
 	return pause_run(arguments->runtime_directory);
 }
 
+static int run_capture(const struct arguments *arguments)
+{
+	prctl(PR_SET_NAME, "vmnet-capture");
+	return priv_run_capture();
+}
+
 static int run_priv(const struct arguments *arguments)
 {
 	const struct setup_options options = {
@@ -405,6 +413,7 @@ static int (*const run_role[])(const struct arguments *arguments) = {
 	[ROLE_PRIV_ROOTLESS] = run_priv_rootless,
 	[ROLE_PAUSE] = run_pause,
 	[ROLE_FORWARDER] = run_forwarder,
+	[ROLE_CAPTURE] = run_capture,
 };
 static_assert(array_length(run_role) == ROLE_COUNT, "every role is run");
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "broker/access.h"
 #include "broker/bridged.h"
+#include "broker/capture-methods.h"
 #include "broker/forward-methods.h"
 #include "broker/interface.h"
 #include "broker/listing.h"
@@ -42,6 +43,7 @@ struct session {
 	size_t leased_count;
 	struct monitor *monitor;             /* the call that never ends; NULL: none */
 	struct statistics_query *statistics; /* owned; NULL: none is being answered */
+	struct capture *capture;             /* NULL: none */
 };
 
 static void reply_created(void *context)
@@ -80,6 +82,7 @@ void session_free(struct session *session)
 		return;
 	/* First, for what follows is told to those who stay. */
 	monitor_free(session->monitor);
+	capture_free(session->capture);
 	for (size_t i = 0; i < session->leased_count; i++)
 		bridged_end_lease(session->registry, session->leased[i]);
 	free(session->leased);
@@ -415,6 +418,12 @@ static void handle_list_interfaces(
 			NULL, 0);
 }
 
+static void handle_capture(
+	struct session *session, const struct varlink_call *call, struct fd_list *fds)
+{
+	capture_handle(session->peer, session->registry, &session->capture, call);
+}
+
 static void handle_forward(
 	struct session *session, const struct varlink_call *call, struct fd_list *fds)
 {
@@ -543,6 +552,7 @@ static const struct method {
 		struct session *session, const struct varlink_call *call, struct fd_list *fds);
 } methods[] = {
 	{BROKER_INTERFACE ".AcquireNetwork", handle_acquire},
+	{BROKER_INTERFACE ".Capture", handle_capture},
 	{BROKER_INTERFACE ".CreateInterface", handle_create},
 	{BROKER_INTERFACE ".DescribeNetwork", handle_describe_network},
 	{BROKER_INTERFACE ".Diagnose", handle_diagnose},

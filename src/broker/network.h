@@ -21,6 +21,7 @@ struct network;
 struct interface;
 struct forwards;
 struct event_listener;
+struct capture;
 
 enum network_state {
 	/* No bridge. Leaves by network_acquire() and by adoption. */
@@ -69,9 +70,10 @@ struct registry {
 	bool nat_is_due;                     /* network-nat.c's */
 	struct platform_timer *nat_timer;
 	struct rate_limit interface_lines;
-	struct event_listener *listeners; /* events.c's */
-	struct rate_limit diagnoses;      /* each reads all of the host's firewalls */
-	bool is_rootless;                 /* its networks are in namespaces of an ordinary user */
+	struct event_listener *listeners;   /* events.c's */
+	struct capture *captures;    /* capture.c's */
+	struct rate_limit diagnoses; /* each reads all of the host's firewalls */
+	bool is_rootless;            /* its networks are in namespaces of an ordinary user */
 	bool is_stopping; /* the broker ends: what is leased to connections stays for the next */
 };
 

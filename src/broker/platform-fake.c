@@ -422,3 +422,29 @@ int platform_read_resolvers(
 	memcpy(ret_text, platform->resolvers, *ret_size);
 	return 0;
 }
+
+int platform_start_capture(struct platform *platform, const struct platform_capture *wanted,
+	uint32_t *ret_number, int *ret_stream, char *detail)
+{
+	if (platform->capture_error)
+		return fail_with(platform->capture_error, detail);
+	platform->captures_running++;
+	*ret_number = ++platform->captures_started;
+	*ret_stream = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return 0;
+}
+
+int platform_capture_interface(struct platform *platform, uint32_t capture, uint32_t number,
+	const char *comment, char *detail)
+{
+	size_t used = strlen(platform->captured);
+
+	snprintf(platform->captured + used, sizeof(platform->captured) - used, "%u %u %s\n",
+		capture, number, comment);
+	return 0;
+}
+
+void platform_end_capture(struct platform *platform, uint32_t capture)
+{
+	platform->captures_running--;
+}

@@ -46,6 +46,12 @@ struct platform {
 	struct platform_process watched_process;
 	int create_error, attach_error, vhost_error, dhcp_error, nat_error, guard_error,
 		destroy_error;
+	/* Captures: how many were started, the numbers of those that run, what was added to them.
+	 */
+	uint32_t captures_started;
+	uint32_t captures_running;
+	char captured[256]; /* "CAPTURE NUMBER COMMENT\n" each */
+	int capture_error;
 	uint8_t next_random; /* platform_randomize() counts from here */
 	struct platform_timer *timers;
 	const struct platform_events *events;

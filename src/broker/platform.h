@@ -21,6 +21,7 @@
 #define PLATFORM_DETAIL_SIZE    160
 #define PLATFORM_RESOLVERS_SIZE 16384
 #define PLATFORM_QUEUES_MAX     8
+#define PLATFORM_COMMENT_SIZE   128
 
 struct platform;
 
@@ -237,6 +238,29 @@ int platform_find_listener(struct platform *platform, uint8_t protocol,
 
 /* The first port that programs without privilege may listen on. */
 uint32_t platform_first_unprivileged_port(struct platform *platform);
+
+/* What is captured, and until when. */
+struct platform_capture {
+	const char *network;
+	bool until_network; /* as long as its bridge is there; else as long as an interface added */
+	uint32_t snaplen;   /* bytes of a packet that are kept */
+	uint32_t count;     /* packets; 0: any number */
+};
+
+/*
+ * Starts a capture that hears of no interface yet. *ret_stream is the caller's; pcapng can be read
+ * from it, and the capture ends with its last copy. -ENOSPC: there are too many.
+ */
+int platform_start_capture(struct platform *platform, const struct platform_capture *wanted,
+	uint32_t *ret_number, int *ret_stream, char *detail);
+
+/* Adds an interface of the capture's network. comment is printable ASCII, PLATFORM_COMMENT_SIZE
+ * bytes at most. -ESRCH: the capture has ended. -ENOENT: the interface has. */
+int platform_capture_interface(struct platform *platform, uint32_t capture, uint32_t number,
+	const char *comment, char *detail);
+
+/* Has it write what belongs to the end, and end. One that has ended is allowed. */
+void platform_end_capture(struct platform *platform, uint32_t capture);
 
 /* Starts the network's DHCP and DNS server. Returns 1 when it served already, 0 when it has just
  * been started and will say so in a line. */

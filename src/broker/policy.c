@@ -75,3 +75,18 @@ int policy_check_mac(struct mac mac, struct failure *failure)
 			text);
 	return 0;
 }
+
+int policy_check_capture(uid_t uid, size_t own, size_t of_users, struct failure *failure)
+{
+	if (uid == 0)
+		return 0;
+	if (own >= POLICY_CAPTURES_MAX)
+		return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
+			"you run %d captures already, as many as a user can; end one first",
+			POLICY_CAPTURES_MAX);
+	if (of_users >= POLICY_CAPTURES_OF_USERS)
+		return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
+			"users run %d captures already, as many as there can be; try again later",
+			POLICY_CAPTURES_OF_USERS);
+	return 0;
+}

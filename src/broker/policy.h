@@ -14,6 +14,8 @@
 #define POLICY_INTERFACES_MAX    512  /* live interfaces of one user */
 #define POLICY_QUEUES_MAX        1024 /* of these interfaces */
 #define POLICY_FORWARDS_MAX      256  /* published ports of one user */
+#define POLICY_CAPTURES_MAX      4    /* of one user, who is not root */
+#define POLICY_CAPTURES_OF_USERS 12   /* of all who are not root: some are left for root */
 #define POLICY_NETWORKS_PER_PEER 8    /* distinct networks one connection may hold */
 
 /*
@@ -23,6 +25,9 @@
  */
 int policy_check_peer(uid_t uid, size_t peers, size_t peers_of_user, struct failure *failure);
 int policy_check_hold(const char *network, size_t networks_held, struct failure *failure);
+
+/* The same, of captures; root is bound by nothing here. */
+int policy_check_capture(uid_t uid, size_t own, size_t of_users, struct failure *failure);
 
 /* What a user can have only so much of. */
 struct policy_quota {

@@ -43,6 +43,7 @@ struct command {
 	int (*run)(struct ctl *ctl, size_t arguments_count, char **arguments);
 };
 
+extern const struct command capture_command;
 extern const struct command doctor_command;
 extern const struct command exec_command;
 extern const struct command forward_command;

@@ -6,6 +6,7 @@
 #define NAME_MAX_LENGTH 31
 
 const struct command *const commands[] = {
+	&capture_command,
 	&doctor_command,
 	&exec_command,
 	&forward_command,

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/fdpass.h"
+#include "priv/captures.h"
 #include "priv/dnsmasq.h"
 #include "priv/links.h"
 #include "priv/outcome.h"
@@ -16,6 +17,7 @@
 struct priv_context {
 	struct links *links;
 	struct dnsmasq_table *dnsmasq;
+	struct captures *captures;
 	uint32_t instance;
 	bool is_rootless; /* the way out is pasta's */
 };

@@ -53,6 +53,7 @@ struct tap_facts {
 	char name[IFNAMSIZ];
 	uint32_t index;
 	char network[NETWORK_NAME_SIZE];
+	uint32_t mtu; /* bytes */
 	struct link_port port;
 };
 
@@ -119,6 +120,11 @@ int links_get_bridge(struct links *links, const char *network, struct bridge_fac
 /* The facts of all networks of this instance; the array is the caller's to free. Negative errno. */
 int links_list_bridges(
 	struct links *links, struct bridge_facts **ret_bridges, size_t *ret_bridges_count);
+
+/* The facts of one TAP or macvtap link by its number. -ENOENT: no link of ours has it; says so into
+ * outcome. */
+int links_get_tap(struct links *links, uint32_t number, struct tap_facts *ret_facts,
+	struct verb_outcome *outcome);
 
 /* All TAPs of this instance; the array is the caller's to free. Negative errno. */
 int links_list_taps(struct links *links, struct tap_facts **ret_taps, size_t *ret_taps_count);

@@ -91,6 +91,7 @@ int links_list_taps(struct links *links, struct tap_facts **ret_taps, size_t *re
 			continue;
 		tap->index = (uint32_t)rtnl_link_get_ifindex(link);
 		memcpy(tap->network, tag.network, sizeof(tap->network));
+		tap->mtu = rtnl_link_get_mtu(link);
 		tap->port = tag.port;
 		count++;
 	}

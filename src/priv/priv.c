@@ -141,6 +141,8 @@ static bool is_paced(struct priv *priv)
 static void remove_front(struct priv *priv)
 {
 	priv->verbs = sd_event_source_disable_unref(priv->verbs);
+	/* Nobody would tell of new interfaces, nor hold what a user may have of them. */
+	captures_end_all(priv->context.captures);
 	front_done(&priv->front);
 }
 
@@ -271,6 +273,7 @@ static int on_child(sd_event_source *source, const struct signalfd_siginfo *info
 	int exit_status;
 
 	dnsmasq_reap(priv->context.dnsmasq);
+	captures_reap(priv->context.captures);
 	if (front_reap(&priv->front, &exit_status))
 		note_front_end(priv, exit_status);
 	return 0;
@@ -400,12 +403,19 @@ static int open_context(struct priv *priv)
 		.state_dir = options->state_dir,
 		.runtime_dir = options->runtime_dir,
 	};
+	const struct captures_options captures_options = {
+		.uid = options->front_uid,
+		.gid = options->front_gid,
+		.user_name = options->front_user_name,
+	};
 	int error = links_open(options->instance, options->runtime_dir, &priv->context.links);
 
 	priv->context.instance = options->instance;
 	priv->context.is_rootless = options->is_rootless;
 	if (!error)
 		error = dnsmasq_table_new(&dnsmasq_options, &priv->context.dnsmasq);
+	if (!error)
+		error = captures_new(&captures_options, &priv->context.captures);
 	if (!error)
 		error = open_loop(priv);
 	if (error)
@@ -416,6 +426,7 @@ static int open_context(struct priv *priv)
 static void close_context(struct priv *priv)
 {
 	remove_front(priv);
+	captures_free(priv->context.captures);
 	dnsmasq_table_free(priv->context.dnsmasq);
 	links_close(priv->context.links);
 	sd_event_source_disable_unref(priv->listener);

@@ -35,6 +35,12 @@ struct priv_options {
 };
 
 /*
+ * What /proc/self/exe does as "--role=capture" for captures.h, which starts it: gives up whatever
+ * it still may, takes orders at fd 3 and writes to fd 4 until the end. Negative errno.
+ */
+int priv_run_capture(void);
+
+/*
  * Gives up what it does not need, starts the front and serves it until the front exits with 0 or a
  * SIGTERM or SIGINT comes; that is passed on as SIGTERM, and the front has 10 s to take unused
  * networks away. Ends every dnsmasq and leaves the links. Sends READY=1 to the service manager with

@@ -252,25 +252,57 @@ int links_create_tap(struct links *links, const struct tap_wish *wish, struct ve
 	return create_port(links, bridge, wish, outcome);
 }
 
-int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome)
+/* By its number, with its tag; the link is to be put. Says into outcome that there is none. */
+static int find_tap(struct links *links, uint32_t number, struct rtnl_link **ret_link,
+	struct link_tag *ret_tag, struct verb_outcome *outcome)
 {
 	cleanup_with(rtnl_link_put) struct rtnl_link *link = NULL;
 	char name[IFNAMSIZ];
-	struct link_tag tag;
 	int error;
 
 	tap_interface_name(number, name);
 	error = rtnl_find_link(links, name, &link);
 	if (!error)
-		error = rtnl_read_tag(links, link, LINK_KIND_TAP, &tag);
+		error = rtnl_read_tag(links, link, LINK_KIND_TAP, ret_tag);
 	if (error == -ENOENT)
-		error = rtnl_read_tag(links, link, LINK_KIND_MACVTAP, &tag);
+		error = rtnl_read_tag(links, link, LINK_KIND_MACVTAP, ret_tag);
 	if (error)
 		return outcome_fail(outcome, error == -ENODEV ? -ENOENT : error,
 			"there is no TAP %s of ours", name);
+	*ret_link = take_ptr(link);
+	return 0;
+}
+
+int links_get_tap(struct links *links, uint32_t number, struct tap_facts *ret_facts,
+	struct verb_outcome *outcome)
+{
+	cleanup_with(rtnl_link_put) struct rtnl_link *link = NULL;
+	struct link_tag tag;
+	int error = find_tap(links, number, &link, &tag, outcome);
+
+	if (error)
+		return error;
+	*ret_facts = (struct tap_facts){
+		.index = (uint32_t)rtnl_link_get_ifindex(link),
+		.mtu = rtnl_link_get_mtu(link),
+		.port = tag.port,
+	};
+	tap_interface_name(number, ret_facts->name);
+	memcpy(ret_facts->network, tag.network, sizeof(ret_facts->network));
+	return 0;
+}
+
+int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome)
+{
+	cleanup_with(rtnl_link_put) struct rtnl_link *link = NULL;
+	struct link_tag tag;
+	int error = find_tap(links, number, &link, &tag, outcome);
+
+	if (error)
+		return error;
 	error = rtnl_delete_link(links, rtnl_link_get_ifindex(link));
 	if (error)
 		return outcome_fail(outcome, error == -ENODEV ? -ENOENT : error, "deleting %s: %s",
-			name, strerror(-error));
+			rtnl_link_get_name(link), strerror(-error));
 	return links_keep_ports(links, outcome);
 }

@@ -324,6 +324,68 @@ static int run_get_instance(const struct verb_call *call)
 	return 0;
 }
 
+/* Without a bridge it is of mode bridged, or not there: then no interface carries its tag. */
+static int find_end(
+	const struct verb_call *call, const struct verb_start_capture *wanted, uint32_t *ret_bridge)
+{
+	struct bridge_facts facts = {.index = 0};
+	int error = 0;
+
+	if (wanted->end == VERB_CAPTURE_UNTIL_NETWORK)
+		error = links_get_bridge(
+			call->context->links, wanted->network, &facts, call->outcome);
+	*ret_bridge = facts.index;
+	return error;
+}
+
+static int run_start_capture(const struct verb_call *call)
+{
+	const struct verb_start_capture *wanted = &call->request->start_capture;
+	uint32_t bridge;
+	int error = check_network(call, wanted->network);
+
+	if (!error && wanted->end >= VERB_CAPTURE_END_COUNT)
+		error = outcome_fail(
+			call->outcome, -EINVAL, "no such end of a capture: %u", wanted->end);
+	if (!error && (wanted->snaplen < VERB_SNAPLEN_MIN || wanted->snaplen > VERB_SNAPLEN_MAX))
+		error = outcome_fail(call->outcome, -EINVAL,
+			"%u bytes of a packet: %d to %d are possible", wanted->snaplen,
+			VERB_SNAPLEN_MIN, VERB_SNAPLEN_MAX);
+	if (!error)
+		error = find_end(call, wanted, &bridge);
+	return error ? error
+		     : captures_start(call->context->captures, wanted, bridge, call->outcome);
+}
+
+static int check_comment(const struct verb_call *call, const char comment[VERB_CAPTURE_COMMENT])
+{
+	size_t length = strnlen(comment, VERB_CAPTURE_COMMENT);
+
+	for (size_t i = 0; i < length; i++)
+		if (comment[i] < ' ' || comment[i] > '~')
+			return outcome_fail(call->outcome, -EINVAL, "a comment is printable ASCII");
+	if (length == VERB_CAPTURE_COMMENT)
+		return outcome_fail(call->outcome, -EINVAL, "the comment does not end");
+	return 0;
+}
+
+static int run_capture_interface(const struct verb_call *call)
+{
+	const struct verb_capture_interface *wanted = &call->request->capture_interface;
+	struct tap_facts facts;
+	int error = check_comment(call, wanted->comment);
+
+	if (!error)
+		error = links_get_tap(call->context->links, wanted->number, &facts, call->outcome);
+	return error ? error : captures_add(call->context->captures, wanted, &facts, call->outcome);
+}
+
+static int run_end_capture(const struct verb_call *call)
+{
+	return captures_end(
+		call->context->captures, call->request->end_capture.capture, call->outcome);
+}
+
 static const struct verb_entry verbs[] = {
 	[VERB_CREATE_BRIDGE] = {"create-bridge", 0, 0, run_create_bridge},
 	[VERB_DELETE_BRIDGE] = {"delete-bridge", 0, 0, run_delete_bridge},
@@ -340,6 +402,9 @@ static const struct verb_entry verbs[] = {
 	[VERB_APPLY_FORWARDS] = {"apply-forwards", 1, 1, run_apply_forwards},
 	[VERB_APPLY_GUARD] = {"apply-guard", 0, 0, run_apply_guard},
 	[VERB_GET_INSTANCE] = {"get-instance", 0, 0, run_get_instance},
+	[VERB_START_CAPTURE] = {"start-capture", 0, 0, run_start_capture},
+	[VERB_CAPTURE_INTERFACE] = {"capture-interface", 0, 0, run_capture_interface},
+	[VERB_END_CAPTURE] = {"end-capture", 0, 0, run_end_capture},
 	[VERB_OPEN_ROUTE_SOCKET] = {"open-route-socket", 0, 0, run_open_route_socket},
 };
 static_assert(array_length(verbs) == VERB_COUNT, "every verb is served");

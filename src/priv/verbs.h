@@ -90,6 +90,17 @@ enum verb {
 	/* Reply fd: a bound NETLINK_ROUTE socket to the network namespace of the networks, for a
 	 * front that is in another one. */
 	VERB_OPEN_ROUTE_SOCKET,
+	/* Starts the process of a capture, which hears of nothing yet. Reply: its number; fd: the
+	 * end of a stream socket that it writes pcapng to. It ends with the last copy of that, with
+	 * the network's bridge or its last interface, and with this connection of the front; shut
+	 * down for sending it makes the process write what belongs to the end. -ENOENT: the network
+	 * has no bridge. -ENOSPC: too many run. */
+	VERB_START_CAPTURE,
+	/* Adds an interface to a capture of its network. -ENOENT: none of ours has that number.
+	 * -ESRCH: no such capture, or of another network. */
+	VERB_CAPTURE_INTERFACE,
+	/* As if its reader had said so. -ESRCH: no such capture. */
+	VERB_END_CAPTURE,
 	VERB_COUNT,
 };
 
@@ -159,6 +170,35 @@ struct verb_force_buffers {
 	uint32_t bytes;
 };
 
+#define VERB_SNAPLEN_MIN     64
+#define VERB_SNAPLEN_MAX     262144
+#define VERB_CAPTURE_COMMENT 128
+
+/* When a capture ends by itself. */
+enum verb_capture_end {
+	VERB_CAPTURE_UNTIL_NETWORK,   /* with the network's bridge */
+	VERB_CAPTURE_UNTIL_INTERFACE, /* with the last of the interfaces added */
+	VERB_CAPTURE_END_COUNT,       /* how many there are */
+};
+
+struct verb_start_capture {
+	char network[NETWORK_NAME_SIZE];
+	uint32_t end;     /* enum verb_capture_end */
+	uint32_t snaplen; /* bytes of a packet that are kept */
+	uint32_t count;   /* packets; 0: any number */
+};
+
+struct verb_capture_interface {
+	uint32_t capture; /* its number */
+	uint32_t number;  /* the interface's */
+	/* Of its description: printable ASCII; may be empty. */
+	char comment[VERB_CAPTURE_COMMENT];
+};
+
+struct verb_end_capture {
+	uint32_t capture;
+};
+
 struct verb_apply_forwards {
 	uint32_t count;      /* 0..VERB_FORWARDS_MAX */
 	uint32_t ends_flows; /* not 0: UDP flows that would not be made so anew end */
@@ -189,6 +229,9 @@ struct verb_request {
 		struct verb_force_buffers force_buffers;
 		struct verb_open_vhost open_vhost;
 		struct verb_apply_forwards apply_forwards;
+		struct verb_start_capture start_capture;
+		struct verb_capture_interface capture_interface;
+		struct verb_end_capture end_capture;
 		uint8_t bytes[244];
 	};
 };

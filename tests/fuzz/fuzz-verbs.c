@@ -105,6 +105,36 @@ int guard_add_bridge(
 	return module_answer(outcome);
 }
 
+int links_get_tap(struct links *links, uint32_t number, struct tap_facts *ret_facts,
+	struct verb_outcome *outcome)
+{
+	*ret_facts = (struct tap_facts){.name = "vmtap", .network = "blue"};
+	return 0;
+}
+
+int captures_start(struct captures *captures, const struct verb_start_capture *wanted,
+	uint32_t bridge, struct verb_outcome *outcome)
+{
+	insist_network(wanted->network);
+	insist(wanted->end < VERB_CAPTURE_END_COUNT);
+	insist(wanted->snaplen >= VERB_SNAPLEN_MIN && wanted->snaplen <= VERB_SNAPLEN_MAX);
+	return module_answer(outcome);
+}
+
+int captures_add(struct captures *captures, const struct verb_capture_interface *wanted,
+	const struct tap_facts *tap, struct verb_outcome *outcome)
+{
+	insist(memchr(wanted->comment, '\0', sizeof(wanted->comment)));
+	for (const char *byte = wanted->comment; *byte; byte++)
+		insist(*byte >= ' ' && *byte <= '~');
+	return module_answer(outcome);
+}
+
+int captures_end(struct captures *captures, uint32_t number, struct verb_outcome *outcome)
+{
+	return module_answer(outcome);
+}
+
 int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *outcome)
 {
 	return module_answer(outcome);

@@ -34,6 +34,10 @@ BURST = _number("VERB_BURST")
 QUEUES_MAX = _number("VERB_QUEUES_MAX")
 SOCKETS_MAX = _number("VERB_SOCKETS_MAX")
 FORWARDS_MAX = _number("VERB_FORWARDS_MAX")
+CAPTURES_MAX = _number("CAPTURES_MAX", (_SOURCE / "priv/captures.h").read_text())
+SNAPLEN_MIN = _number("VERB_SNAPLEN_MIN")
+SNAPLEN_MAX = _number("VERB_SNAPLEN_MAX")
+COMMENT_SIZE = _number("VERB_CAPTURE_COMMENT")
 BUFFER_MAX = _number("VERB_BUFFER_MAX")
 MTU_MIN = _number("VERB_MTU_MIN")
 MTU_MAX = _number("VERB_MTU_MAX")
@@ -50,6 +54,7 @@ SHARED, HOST = 0, 1  # enum network_mode
 DOMAIN_SIZE = NETWORK_SIZE + 8  # NETWORK_DOMAIN_SIZE
 SERVICE_ALL = 7  # VERB_SERVICE_ALL
 PORT_ISOLATED, PORT_LOCKED, PORT_NAMED = 1, 2, 4  # enum verb_port
+UNTIL_NETWORK, UNTIL_INTERFACE = 0, 1  # enum verb_capture_end
 
 _HEAD = struct.Struct("=III")
 _REPLY = struct.Struct(f"=IIIiI{DETAIL_SIZE}s")
@@ -128,6 +133,19 @@ def forward(
     is_ipv6 = int(len(packed) == 16) if is_ipv6 is None else is_ipv6
     at = ipaddress.ip_address(listen).packed if listen else b""
     return struct.pack("=BBHH16s16s", is_ipv6, protocol, listen_port, target_port, at, packed)
+
+
+def start_capture(network: str | bytes, end: int = UNTIL_NETWORK, snaplen: int = SNAPLEN_MAX, count: int = 0) -> bytes:
+    body = struct.pack(f"={NETWORK_SIZE}s3xIII", name_field(network), end, snaplen, count)
+    return request("START_CAPTURE", body)
+
+
+def capture_interface(capture: int, number: int, comment: bytes = b"") -> bytes:
+    return request("CAPTURE_INTERFACE", struct.pack(f"=II{COMMENT_SIZE}s", capture, number, comment))
+
+
+def end_capture(capture: int) -> bytes:
+    return request("END_CAPTURE", struct.pack("=I", capture))
 
 
 def force_buffers(size: int) -> bytes:

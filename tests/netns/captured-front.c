@@ -79,6 +79,9 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "front") == 0)
 		return run_front(argv[2]);
+	/* As priv starts its own program for a capture. */
+	if (argc == 2 && strcmp(argv[1], "--role=capture") == 0)
+		return priv_run_capture() < 0;
 	if (argc == 5)
 		return run_priv(argv);
 	fprintf(stderr, "usage: captured-front INSTANCE STATE-DIR RUNTIME-DIR CONTROL-SOCKET\n");

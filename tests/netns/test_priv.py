@@ -30,7 +30,7 @@ import pytest
 from lib import verbs
 from lib.broker import MEMBER
 from lib.frames import ARP_REPLY, arp_request, parse
-from lib.lab import UPLINK, Lab, User, children_of, is_running, process_name, process_uid, read_proc, wait_for
+from lib.lab import UPLINK, Lab, User, children_of, command_line, is_running, process_name, process_uid, read_proc, wait_for
 from lib.lingering import Lingering
 from lib.readiness import readable, writable
 from lib.verbs import Reply, Verbs
@@ -565,6 +565,73 @@ def test_tap_of_a_number_that_is_taken(unchanged, captured):
 def test_taps_of_others(unchanged, captured):
     for number in (0, 0xA17, 0xBAD, 0xF00, 0xD0, 0xD1, 2**32 - 1):
         captured.refused(errno.ENOENT, verbs.delete_tap(number))
+
+
+# Captures
+
+
+def capture_pids(captured):
+    return [pid for pid in children_of(captured.pid) if "--role=capture" in command_line(pid)]
+
+
+def wait_no_capture(captured):
+    wait_for(lambda: not capture_pids(captured), 10, "the end of every capture")
+
+
+def test_captures_that_cannot_be(unchanged, captured):
+    for end in (2, 255, 2**32 - 1):
+        captured.refused(errno.EINVAL, verbs.start_capture(OURS, end))
+    for snaplen in (0, verbs.SNAPLEN_MIN - 1, verbs.SNAPLEN_MAX + 1, 2**32 - 1):
+        captured.refused(errno.EINVAL, verbs.start_capture(OURS, snaplen=snaplen))
+    for network in NETWORKS_OF_OTHERS:
+        captured.refused(errno.ENOENT, verbs.start_capture(network))
+    for number in (0, 1, 2**32 - 1):
+        captured.refused(errno.ESRCH, verbs.capture_interface(number, OURS_TAP))
+        captured.refused(errno.ESRCH, verbs.end_capture(number))
+    assert capture_pids(captured) == []
+
+
+def test_a_capture_has_no_interface_of_others(unchanged, captured):
+    """Not by a number, not by another network's capture; and its process ends with its reader."""
+    reply = captured.demand(verbs.start_capture(OURS))
+    for number in (0, 0xA17, 0xBAD, 0xF00, 0xD0, 0xD1, 2**32 - 1):
+        captured.refused(errno.ENOENT, verbs.capture_interface(reply.value, number))
+    for comment in (b"\n", b"x\x7f", b"\xff", b"x" * verbs.COMMENT_SIZE):
+        captured.refused(errno.EINVAL, verbs.capture_interface(reply.value, OURS_TAP, comment))
+    captured.demand(verbs.capture_interface(reply.value, OURS_TAP, b"mine"))
+    other = captured.demand(verbs.start_capture("elsewhere", verbs.UNTIL_INTERFACE))
+    captured.refused(errno.ESRCH, verbs.capture_interface(other.value, OURS_TAP))
+    reply.close()
+    other.close()
+    wait_no_capture(captured)
+
+
+def test_captures_are_few_and_keep_no_place(unchanged, captured):
+    """One that was stopped by whoever shares its user is no reason to refuse the next one."""
+    replies = [captured.demand(verbs.start_capture(OURS)) for _ in range(verbs.CAPTURES_MAX)]
+    captured.refused(errno.ENOSPC, verbs.start_capture(OURS))
+    stopped = capture_pids(captured)
+    assert len(stopped) == verbs.CAPTURES_MAX
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    for reply in replies:
+        captured.demand(verbs.end_capture(reply.value))
+        captured.refused(errno.ESRCH, verbs.end_capture(reply.value))
+    replies += [captured.demand(verbs.start_capture(OURS)) for _ in range(verbs.CAPTURES_MAX)]
+    assert not set(stopped) & set(capture_pids(captured))
+    for reply in replies:
+        reply.close()
+    wait_no_capture(captured)
+
+
+def test_a_capture_ends_with_its_front(captured, world):
+    captured.demand(verbs.create_bridge("blue", "10.55.0.0/24"))
+    reply = captured.demand(verbs.start_capture("blue"))
+    assert len(capture_pids(captured)) == 1
+    os.kill(captured.front_pid, signal.SIGKILL)
+    captured.accept_front()
+    wait_no_capture(captured)
+    reply.close()
 
 
 # dnsmasq

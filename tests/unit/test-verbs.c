@@ -111,10 +111,37 @@ int links_delete_tap(struct links *links, uint32_t number, struct verb_outcome *
 int links_get_bridge(struct links *links, const char *network, struct bridge_facts *ret_facts,
 	struct verb_outcome *outcome)
 {
-	*ret_facts =
-		(struct bridge_facts){.subnet = {{htonl(0xc0a84000)}, 24}, .gateway_offset = 1};
+	*ret_facts = (struct bridge_facts){
+		.index = 3, .subnet = {{htonl(0xc0a84000)}, 24}, .gateway_offset = 1};
 	assert_int_equal(text_copy(ret_facts->network, NETWORK_NAME_SIZE, network), 0);
 	return fake_answer("g", network, outcome);
+}
+
+int links_get_tap(struct links *links, uint32_t number, struct tap_facts *ret_facts,
+	struct verb_outcome *outcome)
+{
+	fake.number = number;
+	*ret_facts = (struct tap_facts){.name = "vmtap", .network = "blue"};
+	return fake_answer("T", NULL, outcome);
+}
+
+int captures_start(struct captures *captures, const struct verb_start_capture *wanted,
+	uint32_t bridge, struct verb_outcome *outcome)
+{
+	return fake_answer(bridge ? "N" : "I", wanted->network, outcome);
+}
+
+int captures_add(struct captures *captures, const struct verb_capture_interface *wanted,
+	const struct tap_facts *tap, struct verb_outcome *outcome)
+{
+	assert_true(memchr(wanted->comment, '\0', sizeof(wanted->comment)));
+	return fake_answer("A", NULL, outcome);
+}
+
+int captures_end(struct captures *captures, uint32_t number, struct verb_outcome *outcome)
+{
+	fake.number = number;
+	return fake_answer("E", NULL, outcome);
 }
 
 int forwards_apply(struct links *links, int file, const struct verb_apply_forwards *call,
@@ -823,6 +850,57 @@ static void an_outcome_holds_only_so_many_fds(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
+static void a_capture_is_checked_before_anything_runs(void **state)
+{
+	struct verb_request request = request_of(VERB_START_CAPTURE);
+
+	request.start_capture = (struct verb_start_capture){
+		.network = "blue", .end = VERB_CAPTURE_UNTIL_NETWORK, .snaplen = VERB_SNAPLEN_MAX};
+	assert_int_equal(ask(&request).result, 0);
+	request.start_capture.end = VERB_CAPTURE_UNTIL_INTERFACE;
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "gNI");
+	forget_fakes(NULL);
+	request.start_capture.end = VERB_CAPTURE_END_COUNT;
+	assert_int_equal(ask(&request).result, -EINVAL);
+	request.start_capture.end = 0;
+	request.start_capture.snaplen = VERB_SNAPLEN_MIN - 1;
+	assert_int_equal(ask(&request).result, -EINVAL);
+	request.start_capture.snaplen = VERB_SNAPLEN_MAX + 1;
+	assert_int_equal(ask(&request).result, -EINVAL);
+	request.start_capture.snaplen = VERB_SNAPLEN_MAX;
+	memset(request.start_capture.network, 'x', NETWORK_NAME_SIZE);
+	assert_int_equal(ask(&request).result, -EINVAL);
+	assert_int_equal(fake.calls, 0);
+}
+
+static void a_captured_interface_is_ours_and_its_comment_is_text(void **state)
+{
+	struct verb_request request = request_of(VERB_CAPTURE_INTERFACE);
+
+	request.capture_interface =
+		(struct verb_capture_interface){.capture = 1, .number = 9, .comment = "web"};
+	assert_int_equal(ask(&request).result, 0);
+	assert_string_equal(fake.order, "TA");
+	assert_int_equal(fake.number, 9);
+	forget_fakes(NULL);
+	fake.result = -ENOENT;
+	assert_int_equal(ask(&request).result, -ENOENT);
+	assert_string_equal(fake.order, "T");
+	forget_fakes(NULL);
+	request.capture_interface.comment[0] = '\n';
+	assert_int_equal(ask(&request).result, -EINVAL);
+	request.capture_interface.comment[0] = '\x80';
+	assert_int_equal(ask(&request).result, -EINVAL);
+	memset(request.capture_interface.comment, 'x', VERB_CAPTURE_COMMENT);
+	assert_int_equal(ask(&request).result, -EINVAL);
+	assert_int_equal(fake.calls, 0);
+	request = request_of(VERB_END_CAPTURE);
+	request.end_capture.capture = 7;
+	assert_int_equal(ask(&request).result, 0);
+	assert_int_equal(fake.number, 7);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -852,6 +930,9 @@ int main(void)
 		cmocka_unit_test_setup(nft_events_come_as_one_fd, forget_fakes),
 		cmocka_unit_test_setup(route_socket_comes_as_one_fd, forget_fakes),
 		cmocka_unit_test_setup(vhost_is_opened_one_to_eight_times, forget_fakes),
+		cmocka_unit_test_setup(a_capture_is_checked_before_anything_runs, forget_fakes),
+		cmocka_unit_test_setup(
+			a_captured_interface_is_ours_and_its_comment_is_text, forget_fakes),
 		cmocka_unit_test_setup(requests_are_answered_over_a_socket, forget_fakes),
 		cmocka_unit_test_setup(overlong_messages_are_answered, forget_fakes),
 		cmocka_unit_test_setup(a_front_that_reads_nothing_is_noticed, forget_fakes),
