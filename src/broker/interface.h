@@ -15,6 +15,9 @@ struct interface {
 	bool is_leased;        /* there is no fd whose close would end it */
 	struct interface_record record;
 	char end_reason[96]; /* why it goes; empty: its holder closed it */
+	/* drops.c's: what it counted last, valid in that round. */
+	uint64_t drops;
+	uint32_t drops_round;
 	/* interface-lease.c's: what DHCP gave it (zero: nothing that is known), and until when. */
 	struct in_addr lease_address;
 	struct platform_timer *lease_timer;

@@ -1,5 +1,6 @@
 #include "broker/monitor.h"
 
+#include "broker/drops.h"
 #include "broker/events.h"
 #include "broker/forward.h"
 
@@ -199,6 +200,7 @@ int monitor_new(struct peer *peer, struct registry *registry, const struct monit
 	monitor->listener.take = take_event;
 	monitor->listener.context = monitor;
 	events_listen(registry, &monitor->listener);
+	drops_listen(registry);
 	*ret_monitor = monitor;
 	peer_start_stream(peer, handle_drained, monitor);
 	go_on(monitor);
@@ -209,6 +211,7 @@ void monitor_free(struct monitor *monitor)
 {
 	if (!monitor)
 		return;
+	drops_unlisten(monitor->registry);
 	events_unlisten(monitor->registry, &monitor->listener);
 	free(monitor);
 }

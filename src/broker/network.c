@@ -466,6 +466,7 @@ void registry_done(struct registry *registry)
 	platform_set_events(registry->platform, NULL, NULL);
 	platform_timer_free(take_ptr(registry->forget_timer));
 	platform_timer_free(take_ptr(registry->pin_timer));
+	platform_timer_free(take_ptr(registry->drops_timer));
 	network_nat_done(registry);
 	while (registry->networks) {
 		struct network *network = registry->networks;

@@ -71,6 +71,9 @@ struct registry {
 	struct platform_timer *nat_timer;
 	struct rate_limit interface_lines;
 	struct event_listener *listeners;   /* events.c's */
+	struct platform_timer *drops_timer; /* drops.c's; NULL: nobody listened yet */
+	size_t drops_listeners;
+	uint32_t drops_round;        /* 0 is none */
 	struct capture *captures;    /* capture.c's */
 	struct rate_limit diagnoses; /* each reads all of the host's firewalls */
 	bool is_rootless;            /* its networks are in namespaces of an ordinary user */

@@ -231,6 +231,16 @@ def test_tampering(broker):
         assert watch.until("interface", "gone")["text"] == warning["text"]
 
 
+def test_frames_that_are_dropped(broker):
+    """A VM that does not read: its TAP's queue is full at some time."""
+    with contextlib.closing(Holder(broker, "shared")) as silent, contextlib.closing(Holder(broker, "shared")) as sender:
+        with Watch(broker, MEMBER) as watch:
+            for _ in range(3000):
+                sender.send(sender.datagram(b"x" * 100))
+            warning = watch.until("warning", "drops", lambda event: event["interface"]["interfaceName"] == silent.name)
+            assert re.fullmatch(r"\d+ frames were dropped within 5 s", warning["text"])
+
+
 def test_the_configuration(broker):
     with Watch(broker) as roots, Watch(broker, MEMBER) as mine:
         broker.write_config({"good": {"mode": "host"}, "bad": {"mode": "shard"}})

@@ -9,6 +9,7 @@
 /* clang-format on */
 
 #include "base/cleanup.h"
+#include "broker/drops.h"
 #include "broker/events.h"
 #include "broker/platform-fake.h"
 #include "wire/varlink.h"
@@ -220,6 +221,36 @@ static void what_is_wrong_is_told(void **state)
 	assert_true(fixture->is_for_user && fixture->is_for_root && !fixture->is_for_stranger);
 }
 
+static void drops_are_told_while_somebody_listens(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t number = attach(fixture)->number;
+	struct fake_interface *fake = platform_fake_interface(fixture->platform, number);
+
+	*fixture->told = '\0';
+	fake->host_to_vm.drops = 7;
+	drops_listen(&fixture->registry);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, DROPS_PERIOD_MS), 1);
+	assert_told(fixture, "");
+	fake->host_to_vm.drops += 2;
+	fake->vm_to_host.drops += 1;
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, DROPS_PERIOD_MS), 1);
+	assert_told(fixture, "warning drops\n");
+	assert_string_equal(last_text(fixture, "text"), "3 frames were dropped within 5 s");
+	assert_true(fixture->is_for_user && fixture->is_for_root && !fixture->is_for_stranger);
+	drops_listen(&fixture->registry);
+	drops_unlisten(&fixture->registry);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, DROPS_PERIOD_MS), 1);
+	drops_unlisten(&fixture->registry);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, DROPS_PERIOD_MS), 0);
+	/* What was dropped while nobody listened is no news. */
+	fake->host_to_vm.drops += 100;
+	drops_listen(&fixture->registry);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, DROPS_PERIOD_MS), 1);
+	assert_told(fixture, "");
+	drops_unlisten(&fixture->registry);
+}
+
 static void a_refusal_is_its_callers(void **state)
 {
 	struct fixture *fixture = *state;
@@ -278,6 +309,7 @@ int main(void)
 		EVENTS_TEST(a_networks_and_a_vms_life_is_told),
 		EVENTS_TEST(a_lease_is_told_and_its_end),
 		EVENTS_TEST(what_is_wrong_is_told),
+		EVENTS_TEST(drops_are_told_while_somebody_listens),
 		EVENTS_TEST(a_refusal_is_its_callers),
 		EVENTS_TEST(the_configuration_and_its_mistakes_are_told),
 		cmocka_unit_test(what_monitor_is_asked_for),
