@@ -15,9 +15,10 @@
 #include <sys/wait.h>
 
 #define TUN_DEVICE "/dev/net/tun"
-#define PROFILE    "/etc/apparmor.d/vmnet-broker"
-#define TEXT_SIZE  1024
-#define MEND_SIZE  (PATH_MAX + 512)
+/* "vmnet-broker" alone is that of the system's, which a path cannot have beside this one. */
+#define PROFILE   "/etc/apparmor.d/vmnet-broker-rootless"
+#define TEXT_SIZE 1024
+#define MEND_SIZE (PATH_MAX + 512)
 /* Below it ports are root's; Linux' own value is 1024. */
 #define WEB_PORT 80
 
@@ -99,8 +100,9 @@ static void make_profile_mend(const char *program, char mend[MEND_SIZE])
 		snprintf(mend, MEND_SIZE, "%s", load);
 	else
 		snprintf(mend, MEND_SIZE,
-			"printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile vmnet-broker "
-			"%s flags=(unconfined) {\\n  userns,\\n}\\n' >" PROFILE " && %s",
+			"printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile "
+			"vmnet-broker-rootless %s flags=(unconfined) {\\n  userns,\\n}\\n' "
+			">" PROFILE " && %s",
 			program, load);
 }
 

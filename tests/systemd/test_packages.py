@@ -202,8 +202,9 @@ def test_the_profile_parses(parse, broker_files):
         assert "AppArmorProfile=-vmnet-broker\n" in (broker_files / "lib/systemd/system" / unit).read_text()
 
 
-def test_the_example_profile_parses_but_for_what_is_new(parse, broker_files):
+def test_the_profile_for_the_rootless_broker_parses_but_for_what_is_new(parse, broker_files):
     text = (broker_files / "usr/share/doc/vmnet-broker/examples/vmnet-broker-rootless").read_text()
+    assert b"/etc/apparmor.d/vmnet-broker-rootless" in (broker_files / "usr/libexec/vmnet-broker").read_bytes()
     older = text.replace("<abi/4.0>", "<abi/3.0>").replace("\n  userns,\n", "\n")
     assert older.count("\n") == text.count("\n") - 1
     assert parse(older) == ["vmnet-broker-rootless"]

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#define PROFILE "/etc/apparmor.d/vmnet-broker"
+#define PROFILE "/etc/apparmor.d/vmnet-broker-rootless"
 #define BROKER  "/opt/vmnet/libexec/vmnet-broker"
 
 static char place[] = "/tmp/vmnet-obstacles-XXXXXX";
@@ -214,11 +214,12 @@ static void test_apparmor(void **state)
 	/* Ours is not there: one is written for the program that is. */
 	assert_string_equal(look(BROKER).words, "userns-apparmor");
 	assert_string_equal(look(BROKER).mend,
-		"printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile vmnet-broker " BROKER
+		"printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile "
+		"vmnet-broker-rootless " BROKER
 		" flags=(unconfined) {\\n  userns,\\n}\\n' >" PROFILE
 		" && apparmor_parser --replace " PROFILE);
 	/* It is there: for doctor that is all that can be seen. */
-	put(PROFILE, "profile vmnet-broker {}\n");
+	put(PROFILE, "profile vmnet-broker-rootless {}\n");
 	assert_string_equal(look(BROKER).words, "");
 	assert_string_equal(look(NULL).words, "userns-apparmor");
 	assert_string_equal(look(NULL).mend, "apparmor_parser --replace " PROFILE);
