@@ -13,7 +13,7 @@ import pytest
 from lib import verbs
 from lib.broker import acting_as
 from lib.lab import User, wait_for
-from lib.machine import FRONT, PRIV
+from lib.machine import FRONT, PRIV, SOCKET
 from lib.streaming import streaming
 
 FORWARDED = 7007
@@ -52,7 +52,9 @@ def test_socket_starts_it_for_members_and_it_ends_when_idle(machine):
 
 
 def test_only_members_may_connect(machine):
-    client = machine.run(["vmnet-client", "--network", "shared", "--", "true"], user="mallory", check=False)
+    named = f"VMNET_BROKER_SOCKET={SOCKET}"  # or mallory would get a broker of his own
+    command = ["env", named, "vmnet-client", "--network", "shared", "--", "true"]
+    client = machine.run(command, user="mallory", check=False)
     assert client.returncode == 1 and "usermod --append --groups vmnet" in client.stderr
     assert machine.show(FRONT, "ActiveState") == "inactive"
 
