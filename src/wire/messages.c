@@ -319,34 +319,27 @@ static const char *create_decode_queues(json_t *value, void *call)
 	return NULL;
 }
 
-static const char *create_decode_vhost(json_t *value, void *call)
+static const char *decode_flag(json_t *value, bool *ret_flag)
 {
-	struct create_interface_call *create = call;
-
 	if (!json_is_boolean(value))
 		return "must be true or false";
-	create->vhost = json_is_true(value);
+	*ret_flag = json_is_true(value);
 	return NULL;
+}
+
+static const char *create_decode_vhost(json_t *value, void *call)
+{
+	return decode_flag(value, &((struct create_interface_call *)call)->vhost);
 }
 
 static const char *create_decode_isolation(json_t *value, void *call)
 {
-	struct create_interface_call *create = call;
-
-	if (!json_is_boolean(value))
-		return "must be true or false";
-	create->isolation = json_is_true(value);
-	return NULL;
+	return decode_flag(value, &((struct create_interface_call *)call)->isolation);
 }
 
 static const char *create_decode_named(json_t *value, void *call)
 {
-	struct create_interface_call *create = call;
-
-	if (!json_is_boolean(value))
-		return "must be true or false";
-	create->named = json_is_true(value);
-	return NULL;
+	return decode_flag(value, &((struct create_interface_call *)call)->named);
 }
 
 static const char *create_decode_sockets(json_t *value, void *call)
