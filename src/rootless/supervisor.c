@@ -381,7 +381,9 @@ static void tell_end(const struct child *child, int status)
 	const char *name = kinds[child->kind].name;
 
 	if (child->kind == CHILD_PASTA && status > 0)
-		log_warn(TAG, "pasta ended, so VMs do not reach the world: %s",
+		log_warn(TAG,
+			"pasta ended, so VMs do not reach the world; it is started again until it "
+			"stays: %s",
 			*child->supervisor->pasta_line ? child->supervisor->pasta_line
 						       : "it did not say why");
 	else
@@ -394,7 +396,7 @@ static void restart(struct child *child, int status)
 	uint64_t delay_us = next_delay_us(child);
 
 	/* Once, and not for each try. */
-	if (delay_us <= RESTART_DELAY_US)
+	if (!delay_us)
 		tell_end(child, status);
 	if (delay_us)
 		start_later(child, delay_us);
