@@ -324,6 +324,15 @@ static int run_rootless(const struct arguments *arguments)
 	return rootless_run(&options);
 }
 
+static int check_rootless_only(const struct arguments *arguments)
+{
+	if (!arguments->allow_host_loopback || arguments->rootless)
+		return 0;
+	log_error("main", "option --allow-host-loopback goes with --rootless alone: VMs of the "
+			  "system's broker never reach the host's loopback; leave it out");
+	return -EINVAL;
+}
+
 static int run_priv_rootless(const struct arguments *arguments)
 {
 	return rootless_run_priv(
@@ -363,6 +372,9 @@ static int run_priv(const struct arguments *arguments)
 	}
 	umask(022);
 	setup_init(&setup);
+	result = check_rootless_only(arguments);
+	if (result)
+		return result;
 	result = block_stop_signals();
 	if (!result)
 		result = arguments->role == ROLE_WHOLE

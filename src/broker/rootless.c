@@ -6,6 +6,7 @@
 #include "priv/priv.h"
 #include "rootless/namespaces.h"
 #include "rootless/obstacles.h"
+#include "rootless/remains.h"
 #include "rootless/supervisor.h"
 
 #include <assert.h>
@@ -153,6 +154,23 @@ static int prepare(const struct rootless_options *options, struct setup *setup)
 	return result;
 }
 
+/* Who is let in before that hears nothing of why there are none. */
+static int open_namespaces(const struct rootless_options *options, struct setup *setup,
+	struct namespaces *ret_namespaces)
+{
+	int result = namespaces_open(options->runtime_directory, ret_namespaces);
+	int error;
+
+	if (result < 0)
+		return fail_namespaces(result);
+	obstacles_list(NULL, tell_obstacle, NULL);
+	error = setup_listen(setup);
+	if (error)
+		log_error(TAG, "%s/socket takes no connections: %s", options->runtime_directory,
+			strerror(-error));
+	return error;
+}
+
 int rootless_run(const struct rootless_options *options)
 {
 	/* Not closed: the pause process looks at the directory's lock when its last holder goes,
@@ -170,15 +188,13 @@ int rootless_run(const struct rootless_options *options)
 	setup_init(&setup);
 	result = prepare(options, &setup);
 	if (!result) {
-		result = namespaces_open(options->runtime_directory, &namespaces);
-		if (result < 0)
-			result = fail_namespaces(result);
-		else {
-			obstacles_list(NULL, tell_obstacle, NULL);
+		result = open_namespaces(options, &setup, &namespaces);
+		if (!result)
 			result = supervise(options, &setup, &namespaces);
-		}
 	}
 	setup_done(&setup);
+	if (result < 0)
+		remains_remove_empty(options->runtime_directory);
 	return result;
 }
 

@@ -171,8 +171,6 @@ static int bind_socket(int fd, const struct sockaddr_un *address, gid_t gid)
 	umask(mask);
 	if (!result && chown(address->sun_path, geteuid(), gid) < 0)
 		result = -errno;
-	if (!result && listen(fd, SOMAXCONN) < 0)
-		result = -errno;
 	return result;
 }
 
@@ -247,6 +245,11 @@ static int prepare_socket(
 	return result < 0 ? result : 0;
 }
 
+int setup_listen(struct setup *setup)
+{
+	return listen(setup->listen_fd, SOMAXCONN) < 0 ? -errno : 0;
+}
+
 int setup_prepare(struct setup *setup, const struct setup_options *options, char *error)
 {
 	cleanup_fd int state = -1;
@@ -271,6 +274,8 @@ int setup_prepare(struct setup *setup, const struct setup_options *options, char
 			options->state_directory, setup->uid, setup->gid, &state, error);
 	if (!result)
 		result = setup_read_instance(state, &setup->instance, error);
+	if (!result && !options->is_rootless)
+		result = setup_listen(setup);
 	return result;
 }
 

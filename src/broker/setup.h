@@ -33,10 +33,15 @@ struct setup {
 void setup_init(struct setup *setup);
 
 /*
- * Makes all of it, as root, or with is_rootless as anybody. On failure returns negative errno, and
- * error (SETUP_ERROR_SIZE bytes) says what to do; setup_done() is due in either case.
+ * Makes all of it, as root, or with is_rootless as anybody, and then without taking connections. On
+ * failure returns negative errno, and error (SETUP_ERROR_SIZE bytes) says what to do; setup_done()
+ * is due in either case.
  */
 int setup_prepare(struct setup *setup, const struct setup_options *options, char *error);
+
+/* From now on clients connect, whom the front will serve: what is_rootless left to do. Negative
+ * errno of listen(2). */
+int setup_listen(struct setup *setup);
 
 /*
  * The same for priv as a unit of its own: the service manager has made the directories and passed

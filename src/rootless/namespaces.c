@@ -162,6 +162,14 @@ static int bind_pause(const char *runtime_directory, int *ret_fd)
 	return 0;
 }
 
+static void unlink_pause(const char *runtime_directory)
+{
+	struct sockaddr_un address;
+
+	if (make_address(runtime_directory, &address) == 0)
+		unlink(address.sun_path);
+}
+
 static int open_of_process(pid_t pid, const char *name, int *ret_fd)
 {
 	char path[64];
@@ -243,8 +251,10 @@ static int start_pause(const char *runtime_directory, struct namespaces *namespa
 	fd_close(take_fd(&theirs));
 	if (!error)
 		error = wait_for_pause(ours);
-	if (error)
+	if (error) {
+		unlink_pause(runtime_directory);
 		return error;
+	}
 	namespaces->pause_pid = pid;
 	namespaces->hold = take_fd(&ours);
 	return 0;

@@ -44,10 +44,11 @@ static void remove_directory(int runtime, const char *name)
 	(void)unlinkat(runtime, name, AT_REMOVEDIR);
 }
 
+static const char *const directories[] = {"networks", "interfaces", "forwards"};
+
 /* Not all there is, because somebody may keep his configuration and the state there, too. */
 static void remove_known(int runtime)
 {
-	static const char *const directories[] = {"networks", "interfaces", "forwards"};
 	static const char *const files[] = {
 		"socket", "priv", "forwarder", PAUSE_SOCKET, NAMESPACE_RECORD, "sysctls"};
 
@@ -75,4 +76,16 @@ int remains_remove(const char *runtime_directory)
 	(void)unlinkat(runtime, REMAINS_LOCK, 0);
 	(void)rmdir(runtime_directory);
 	return 1;
+}
+
+void remains_remove_empty(const char *runtime_directory)
+{
+	cleanup_fd int runtime =
+		open(runtime_directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (runtime < 0)
+		return;
+	for (size_t i = 0; i < array_length(directories); i++)
+		(void)unlinkat(runtime, directories[i], AT_REMOVEDIR);
+	(void)rmdir(runtime_directory);
 }

@@ -12,3 +12,6 @@
  * has the directory's lock, as it may only be for the moment in which it ends; negative errno.
  */
 int remains_remove(const char *runtime_directory);
+
+/* Where networks never came to be: removes the directories that are empty, and no file. */
+void remains_remove_empty(const char *runtime_directory);
