@@ -134,10 +134,12 @@ class OrdinaryUser:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(networks if isinstance(networks, str) else json.dumps(networks, indent=2))
 
-    def _command(self, argv: Sequence[Argument], env: Mapping[str, str] | None) -> list[Argument]:
+    def _command(
+        self, argv: Sequence[Argument], env: Mapping[str, str] | None, launcher: Sequence[Argument] = ()
+    ) -> list[Argument]:
         words = [f"{name}={value}" for name, value in {**self.environment, **(env or {})}.items()]
         enter = ["nsenter", f"--mount=/proc/{self._world}/ns/mnt", "--"]
-        return [*enter, *self.user.prefix(), "env", "-i", *words, *argv]
+        return [*enter, *launcher, *self.user.prefix(), "env", "-i", *words, *argv]
 
     def popen(
         self,
@@ -151,10 +153,14 @@ class OrdinaryUser:
         return self.namespace.popen(self._command(argv, env), **options)
 
     def run(
-        self, argv: Sequence[Argument], env: Mapping[str, str] | None = None, **options: Any
+        self,
+        argv: Sequence[Argument],
+        env: Mapping[str, str] | None = None,
+        launcher: Sequence[Argument] = (),
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """As Namespace.run(), as him, with his environment and env."""
-        return self.namespace.run(self._command(argv, env), **options)
+        """As Namespace.run(), as him, with his environment and env; launcher is run as root and becomes him."""
+        return self.namespace.run(self._command(argv, env, launcher), **options)
 
     def pids(self) -> list[int]:
         """Every process of his."""
