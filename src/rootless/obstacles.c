@@ -15,10 +15,13 @@
 #include <sys/wait.h>
 
 #define TUN_DEVICE "/dev/net/tun"
-/* "vmnet-broker" alone is that of the system's, which a path cannot have beside this one. */
-#define PROFILE   "/etc/apparmor.d/vmnet-broker-rootless"
-#define TEXT_SIZE 1024
-#define MEND_SIZE (PATH_MAX + 512)
+/* The package's profile that allows them, and where it waits to be put to use; "vmnet-broker" alone
+ * is that of the system's. */
+#define PROFILE         "/etc/apparmor.d/vmnet-broker-rootless"
+#define PROFILE_EXAMPLE "/usr/share/doc/vmnet-broker/examples/vmnet-broker-rootless"
+#define PROFILE_PROGRAM "/usr/libexec/vmnet-broker"
+#define TEXT_SIZE       1024
+#define MEND_SIZE       (PATH_MAX + 512)
 /* Below it ports are root's; Linux' own value is 1024. */
 #define WEB_PORT 80
 
@@ -88,7 +91,8 @@ static bool has_own_profile(void)
 	       !strstr(label, "unprivileged_userns");
 }
 
-/* Where the package's is not there, one that says the same of the program that is. */
+/* Where the package's is not there, or is for another place, one that says the same of the program
+ * that is. */
 static void make_profile_mend(const char *program, char mend[MEND_SIZE])
 {
 	static const char load[] = "apparmor_parser --replace " PROFILE;
@@ -98,12 +102,15 @@ static void make_profile_mend(const char *program, char mend[MEND_SIZE])
 		program = own;
 	if (access(PROFILE, F_OK) == 0)
 		snprintf(mend, MEND_SIZE, "%s", load);
+	else if (access(PROFILE_EXAMPLE, F_OK) == 0 && program &&
+		 strcmp(program, PROFILE_PROGRAM) == 0)
+		snprintf(mend, MEND_SIZE, "cp " PROFILE_EXAMPLE " /etc/apparmor.d/ && %s", load);
 	else
 		snprintf(mend, MEND_SIZE,
 			"printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile "
 			"vmnet-broker-rootless %s flags=(unconfined) {\\n  userns,\\n}\\n' "
 			">" PROFILE " && %s",
-			program, load);
+			program ? program : PROFILE_PROGRAM, load);
 }
 
 /* Which profiles are loaded only root may see, so that of another program its file has to do. */

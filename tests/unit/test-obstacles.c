@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #define PROFILE "/etc/apparmor.d/vmnet-broker-rootless"
+#define EXAMPLE "/usr/share/doc/vmnet-broker/examples/vmnet-broker-rootless"
 #define BROKER  "/opt/vmnet/libexec/vmnet-broker"
 
 static char place[] = "/tmp/vmnet-obstacles-XXXXXX";
@@ -138,6 +139,7 @@ static int set_up(void **state)
 	put_bytes("/usr/bin/pasta", pasta_bytes, sizeof(pasta_bytes));
 	take_away("/usr/local/bin/pasta");
 	take_away(PROFILE);
+	take_away(EXAMPLE);
 	return 0;
 }
 
@@ -218,13 +220,18 @@ static void test_apparmor(void **state)
 		"vmnet-broker-rootless " BROKER
 		" flags=(unconfined) {\\n  userns,\\n}\\n' >" PROFILE
 		" && apparmor_parser --replace " PROFILE);
+	/* The package's is for the package's place. */
+	put(EXAMPLE, "profile vmnet-broker-rootless {}\n");
+	assert_string_equal(look("/usr/libexec/vmnet-broker").mend,
+		"cp " EXAMPLE " /etc/apparmor.d/ && apparmor_parser --replace " PROFILE);
+	assert_non_null(strstr(look(BROKER).mend, "profile vmnet-broker-rootless " BROKER));
 	/* It is there: for doctor that is all that can be seen. */
 	put(PROFILE, "profile vmnet-broker-rootless {}\n");
 	assert_string_equal(look(BROKER).words, "");
 	assert_string_equal(look(NULL).words, "userns-apparmor");
 	assert_string_equal(look(NULL).mend, "apparmor_parser --replace " PROFILE);
 	/* A broker that has it knows. */
-	put("/proc/self/attr/apparmor/current", "vmnet-broker (unconfined)\n");
+	put("/proc/self/attr/apparmor/current", "vmnet-broker-rootless (unconfined)\n");
 	assert_string_equal(look(NULL).words, "");
 	put("/proc/self/attr/apparmor/current", "unprivileged_userns (enforce)\n");
 	assert_string_equal(look(NULL).words, "userns-apparmor");
