@@ -212,14 +212,27 @@ def test_a_hostile_helper_hurts_itself_alone(broker, attach, cable, answer):
                 with connection:
                     if answer:
                         connection.send(answer)
-            with broker.connect() as bystander:
-                started = time.monotonic()
-                bystander.call("ListNetworks")
-                assert time.monotonic() - started < 0.45, "the broker waits for no helper"
             entries = {entry["interfaceName"]: entry for entry in asker.reply()[0]["statistics"]}
         assert "helper" not in entries[mine["interfaceName"]] and "kernel" in entries[mine["interfaceName"]]
         carried = next(entry for name, entry in entries.items() if name != mine["interfaceName"])
         assert "helper" in carried, honest.log()
+
+
+def test_nobody_waits_for_a_silent_helper(broker, attach):
+    mine, _ = attach()
+    with broker.connect(MEMBER) as peer:
+        _, (fd,) = peer.call("ServeCounters", interfaceName=mine["interfaceName"])
+
+    def is_answered_first():
+        """Seen once is enough: this process may sleep for longer than the broker waits."""
+        with broker.connect() as asker, broker.connect() as bystander:
+            asker.send("ListStatistics", {})
+            bystander.call("ListNetworks")
+            return not readable([asker.socket], 0)
+
+    with socket.socket(fileno=fd) as listener:
+        listener.listen(16)
+        wait_for(is_answered_first, 15, "an answer while the helper is waited for")
 
 
 def test_who_asks_may_go_before_the_answer(broker, attach):
@@ -238,10 +251,10 @@ def test_a_helper_without_a_client_does_not_hold_up_anybody(broker, cable, tmp_p
     directory = broker.lab.public_directory("vm", MEMBER)
     cable("--network", "shared", path=directory / "vm.sock")
     started = time.monotonic()
-    for _ in range(5):
+    for _ in range(20):
         (entry,) = statistics(broker, MEMBER)["statistics"]
         assert "kernel" in entry and "helper" not in entry
-    assert time.monotonic() - started < 2, "each would take half a second if it were asked"
+    assert time.monotonic() - started < 8, "each would take half a second if it were asked"
 
 
 def test_sockets_end_with_their_interfaces(broker, cable):
