@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "ctl/broker-call.h"
 #include "ctl/command.h"
+#include "ctl/terminal.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -27,18 +28,6 @@ static const struct option_entry options_table[] = {
 };
 
 /* --- a line for people --- */
-
-/* What a user's call or a VM's name said may be shown to root: nothing of it may be an order to the
- * terminal. C1 controls are two bytes in UTF-8. */
-static void defuse(char *text)
-{
-	for (unsigned char *byte = (unsigned char *)text; *byte; byte++) {
-		if (*byte < ' ' || *byte == 0x7f)
-			*byte = '?';
-		else if (*byte == 0xc2 && byte[1] >= 0x80 && byte[1] < 0xa0)
-			byte[0] = byte[1] = '?';
-	}
-}
 
 static const char *text_of(const json_t *object, const char *member)
 {
@@ -116,7 +105,6 @@ static void describe(char *details, const json_t *event)
 		snprintf(details, DETAILS_SIZE,
 			"%lld events were not told: this was read too slowly",
 			(long long)json_integer_value(json_object_get(event, "count")));
-	defuse(details);
 }
 
 static void print_line(const json_t *event)
@@ -125,6 +113,7 @@ static void print_line(const json_t *event)
 	time_t seconds = (time_t)(time_us / 1000000);
 	const char *network = text_of(event, "network");
 	char details[DETAILS_SIZE] = "";
+	cleanup_free char *clean = NULL;
 	char clock[16] = "";
 	struct tm local;
 
@@ -134,9 +123,11 @@ static void print_line(const json_t *event)
 	if (localtime_r(&seconds, &local))
 		strftime(clock, sizeof(clock), "%H:%M:%S", &local);
 	describe(details, event);
+	/* What a user's call or a VM's name said may be shown to root. */
+	clean = terminal_clean(details);
 	printf("%s.%03lld  %-13s  %-9s  %-16s%s%s\n", clock, time_us / 1000 % 1000,
 		text_of(event, "kind"), text_of(event, "what"), *network ? network : "-",
-		*details ? "  " : "", details);
+		clean && *clean ? "  " : "", clean ? clean : "");
 }
 
 /* 0, or 1 when stdout takes no more. */
