@@ -291,7 +291,7 @@ static int run_priv_with(const struct arguments *arguments, const struct setup *
 	return priv_run(&options);
 }
 
-/* priv's loop takes them once it runs; before that they would end us with a socket left behind. */
+/* A loop takes them once it runs; before that they would end us with a socket left behind. */
 static int block_stop_signals(void)
 {
 	sigset_t blocked;
@@ -313,6 +313,7 @@ static int run_rootless(const struct arguments *arguments)
 		.allows_host_loopback = arguments->allow_host_loopback,
 		.verbose = arguments->verbose,
 	};
+	int error;
 
 	if (arguments->user_name || arguments->group_name) {
 		log_error("main",
@@ -321,7 +322,8 @@ static int run_rootless(const struct arguments *arguments)
 			arguments->user_name ? "user" : "group");
 		return -EINVAL;
 	}
-	return rootless_run(&options);
+	error = block_stop_signals();
+	return error ? error : rootless_run(&options);
 }
 
 static int check_rootless_only(const struct arguments *arguments)

@@ -77,9 +77,10 @@ static void handle_tcp(struct watch *watch, uint32_t events)
 	error = streams_accept(listeners->streams, listener->fd, &listener->forward);
 	if (!error)
 		return;
-	if (listeners->resting_count == 0)
-		log_warn(TAG, "port %u takes no connection for a moment: %s",
+	if (!listeners->has_told_rest)
+		log_warn(TAG, "port %u takes no connection for a moment, as others may: %s",
 			listener->forward.listen_port, strerror(-error));
+	listeners->has_told_rest = true;
 	loop_remove(listeners->loop, listener->fd);
 	listener->is_resting = true;
 	listeners->resting_count++;
@@ -249,6 +250,7 @@ int listeners_add(struct listeners *listeners, const struct forwarder_forward *f
 
 void listeners_begin(struct listeners *listeners)
 {
+	listeners->has_told_rest = false;
 	for (size_t i = 0; i < FORWARDER_FORWARDS_MAX; i++)
 		listeners->all[i].is_mentioned = false;
 }

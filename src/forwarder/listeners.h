@@ -18,6 +18,7 @@ struct listeners {
 	struct listener *all; /* owned, FORWARDER_FORWARDS_MAX */
 	size_t count;
 	size_t resting_count;
+	bool has_told_rest; /* until the next list */
 };
 
 /* The three outlive it. -ENOMEM. */

@@ -174,6 +174,7 @@ def test_networks_of_somebody_else(own, run):
 
 
 def test_without_its_pause_process_a_command_does_not_run(own, run):
+    wait_for((own.runtime_dir / "pause").exists, 10, "the pause process")
     (own.runtime_dir / "pause").rename(own.runtime_dir / "away")
     result = run(own, "echo", "ran")
     assert result.returncode == 1

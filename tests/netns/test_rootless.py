@@ -71,6 +71,15 @@ def test_an_idle_broker_ends_with_everything_of_it(make_rootless):
     broker.wait_nothing_left()
 
 
+def test_sigterm_while_it_starts(make_rootless):
+    """Its socket is there before what is behind it."""
+    broker = make_rootless()
+    broker.start()
+    broker.process.terminate()
+    assert broker.process.wait(15) == 0
+    broker.wait_nothing_left()
+
+
 def start_clients(broker, count):
     command = [broker.bin_dir / "vmnet-client", "--network", "shared", "--", "env"]
     return [broker.owner.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(count)]
