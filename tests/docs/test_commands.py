@@ -116,6 +116,33 @@ def monitors(run: Run) -> None:
     run.end()
 
 
+def captures(run: Run) -> None:
+    """pcapng is in the file."""
+    file = run.desk.path("/home/alice") / run.text.split()[-1]
+
+    def has_begun() -> bool:
+        assert run.process.poll() is None, run.said()
+        return file.exists() and file.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+
+    wait_for(has_begun, 20, f"{run.text} writes pcapng")
+    run.end()
+
+
+@contextlib.contextmanager
+def beside(desk: Desk, text: str) -> Iterator[None]:
+    """What a command needs to be there: for a capture a VM."""
+    if not text.startswith("vmnetctl capture "):
+        yield
+        return
+    vm = desk.popen("exec vmnet-client -- sleep 1000", "alice", stdout=subprocess.PIPE)
+    try:
+        assert b"vmnet_mac_address" in vm.stdout.readline()
+        yield
+    finally:
+        vm.terminate()
+        vm.communicate(timeout=20)
+
+
 def boots(run: Run) -> None:
     """A guest comes up with the address that was promised, and reaches its gateway."""
     before = set(run.desk.consoles())
@@ -151,6 +178,8 @@ WAYS = (
     (r"^vmnetctl forward (?!--list|--remove|.*--pin)", stays(r"^forward \d+: ")),
     (r"^vmnetctl (capture|exec|forward|network)$", ends(1, say=r"^ERROR \[vmnetctl\] .*(give|say)")),  # named, not typed
     (r"^vmnetctl monitor", monitors),
+    (r"^vmnetctl capture ", captures),
+    (r"^vmnetctl stats --watch", stays(r"^\{")),
     (r"^vmnetctl stats .*--watch", stays(r"statistics|HOST->VM")),
     (r"^vmnet-broker --rootless", serves),
     (r"^vmnetctl doctor", ends(0, 1, say=r"nothing found|mend: |\"findings\": ")),
@@ -209,12 +238,13 @@ def test_command(
 ) -> None:
     show_on_failure("broker", desk.log_path.read_text)
     text = command.text.removeprefix("sudo ")
-    run = Run(desk, text, user_of(command.text), tmp_path)
-    try:
-        way_of(text)(run)
-    finally:
-        if run.process.poll() is None:
-            run.end()
+    with beside(desk, text):
+        run = Run(desk, text, user_of(command.text), tmp_path)
+        try:
+            way_of(text)(run)
+        finally:
+            if run.process.poll() is None:
+                run.end()
 
 
 def test_what_is_broken_is_noticed(make_desk: Callable[[], Desk], tmp_path: Path) -> None:
