@@ -181,7 +181,7 @@ int capture_start(struct registry *registry, const struct credentials *user,
 	cleanup_with(capture_free) struct capture *capture = NULL;
 	cleanup_fd int stream = -1;
 	const struct interface *interface = NULL;
-	const struct network *network;
+	const struct network *network = NULL;
 	size_t own, of_users;
 	int error =
 		*call->interface ? choose_interface(
