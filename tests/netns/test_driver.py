@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 
 import pytest
 
@@ -167,6 +169,42 @@ def test_a_machine_outlives_the_broker(broker, machine):
         return False
 
     wait_for(gets_it_again, 10, "the same lease")
+
+
+# In the place of a VM program: sends a frame, and stays.
+VM_PROGRAM = """
+import socket, sys, time
+own, helper = sys.argv[1:]
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(own)
+s.connect(helper)
+s.send(b"VFKT")
+s.send(bytes.fromhex("ffffffffffff 525400aabb01 88b5") + bytes(46))
+print("sent", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_helper_ends_with_its_vm_program(broker, machine):
+    """minikube does not tell it; the original waits for ever."""
+    made = machine()
+    made.start()
+    program = broker.namespace.popen(
+        ["/usr/bin/python3", "-c", VM_PROGRAM, made.directory / "vm.sock", made.directory / "vmnet-helper.sock"],
+        user=MEMBER, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert program.stdout.readline() == "sent\n"
+    (interface,) = interfaces(broker)
+    # Before, it would not know who sends.
+    wait_for(lambda: received_bytes(broker, interface) > 0, 5, "its frame is on the network")
+    program.kill()
+    wait_for(lambda: made.driver("state") == "Stopped", 10, "the helper's end")
+    wait_for(lambda: not interfaces(broker), 3, "the interface's end")
+
+
+def received_bytes(broker, interface):
+    shown = json.loads(broker.namespace.ip("-json", "-statistics", "link", "show", interface))
+    return shown[0]["stats64"]["rx"]["bytes"]
 
 
 def test_a_machine_that_cannot_start(broker, machine):
