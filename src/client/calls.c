@@ -260,6 +260,8 @@ vmnet_broker_status_t vmnet_broker_create_interface(vmnet_broker_t *broker,
 		convert_interface(&created, &made) < 0 ||
 		take_interface_fds(&created, &answer.fds, &made) < 0)
 		return fail_reply(broker);
+	if (made.queues_count > 0)
+		handle_keep_namespace(broker, made.queues[0]);
 	*interface = made;
 	return VMNET_BROKER_SUCCESS;
 }

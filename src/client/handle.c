@@ -1,6 +1,7 @@
 #include "client/handle.h"
 
 #include "base/cleanup.h"
+#include "base/tap-namespace.h"
 #include "base/user-paths.h"
 #include "client/status.h"
 
@@ -280,6 +281,16 @@ int vmnet_broker_get_fd(const vmnet_broker_t *broker)
 	return broker->epoll;
 }
 
+void handle_keep_namespace(vmnet_broker_t *broker, int tap)
+{
+	int fd;
+
+	if (tap_namespace_open(tap, &fd) < 0)
+		return;
+	fd_close(broker->network_namespace);
+	broker->network_namespace = fd;
+}
+
 int handle_reserve_held(vmnet_broker_t *broker)
 {
 	struct held_network *held =
@@ -410,6 +421,7 @@ static void free_handle(vmnet_broker_t *broker)
 	connection_close(broker->connection);
 	fd_close(broker->epoll);
 	fd_close(broker->timer);
+	fd_close(broker->network_namespace);
 	free(broker->socket_path);
 	free(broker->held);
 	free(broker);
@@ -422,6 +434,7 @@ void handle_abandon(vmnet_broker_t *broker)
 		fd_close(connection_get_fd(broker->connection));
 	fd_close(broker->epoll);
 	fd_close(broker->timer);
+	fd_close(broker->network_namespace);
 }
 
 void vmnet_broker_close(vmnet_broker_t *broker)
@@ -438,6 +451,7 @@ static int new_handle(vmnet_broker_t **ret_broker)
 		return -ENOMEM;
 	broker->epoll = -1;
 	broker->timer = -1;
+	broker->network_namespace = -1;
 	broker->owner = getpid();
 	broker->retry_ms = RETRY_FIRST_MS;
 	broker->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -28,6 +28,7 @@ struct vmnet_broker {
 	int timer;
 	pid_t owner; /* a child that inherited the handle shares these fds and must leave them alone
 		      */
+	int network_namespace; /* of the last interface, where it is another one than ours; or -1 */
 	char *socket_path;
 	struct connection *connection; /* NULL while there is none */
 	struct held_network *held;
@@ -88,6 +89,13 @@ vmnet_broker_status_t handle_wait_answer(vmnet_broker_t *broker, struct handle_a
  * is not here may have been changing it.
  */
 void handle_abandon(vmnet_broker_t *broker);
+
+/*
+ * Keeps the network namespace of an interface open, by the fd of its TAP, until the handle is
+ * closed or the next interface is made: a rootless broker that was killed together with what held
+ * its namespace finds it here. Where there is nothing to keep, keeps nothing.
+ */
+void handle_keep_namespace(vmnet_broker_t *broker, int tap);
 
 /* Makes room for handle_hold(), which cannot fail after it. -ENOMEM. */
 int handle_reserve_held(vmnet_broker_t *broker);

@@ -1,5 +1,8 @@
 #include "client/joining.h"
 
+#include "base/cleanup.h"
+#include "base/tap-namespace.h"
+
 #include <string.h>
 
 struct vmnet_broker_network_options joining_network(const struct interface_options *options)
@@ -23,6 +26,17 @@ struct vmnet_broker_interface_options joining_interface(
 		.isolation = options->isolation,
 		.network = network,
 	};
+}
+
+void joining_keep_namespace(const struct vmnet_broker_interface *interface)
+{
+	static int kept = -1;
+	int fd;
+
+	if (interface->queues_count == 0 || tap_namespace_open(interface->queues[0], &fd) < 0)
+		return;
+	fd_close(kept);
+	kept = fd;
 }
 
 struct startline joining_startline(

@@ -17,6 +17,13 @@ struct vmnet_broker_network_options joining_network(const struct interface_optio
 struct vmnet_broker_interface_options joining_interface(const struct interface_options *options,
 	const struct vmnet_broker_network_options *network);
 
+/*
+ * Keeps the network namespace of an interface, whose queues are still there, open until this
+ * process ends, where that is another one than its own: for who closes the handle, which keeps it
+ * otherwise. A rootless broker finds it here when all that held it was killed.
+ */
+void joining_keep_namespace(const struct vmnet_broker_interface *interface);
+
 /* The line that tells of an interface; sizes and batches are the caller's to set. */
 struct startline joining_startline(
 	const struct interface_options *options, const struct vmnet_broker_interface *interface);

@@ -23,6 +23,7 @@ static void create_interface(struct attach_request *request)
 	request->status = vmnet_broker_create_interface(
 		request->broker, options->interface.network, &wanted, &request->interface);
 	if (request->status == VMNET_BROKER_SUCCESS) {
+		joining_keep_namespace(&request->interface);
 		/* A broker of an earlier version has no use for them. */
 		(void)vmnet_broker_serve_counters(
 			request->broker, request->interface.name, &request->counters_listener);

@@ -123,6 +123,7 @@ int attach_directly(vmnet_broker_t *broker, const struct run_options *options,
 			"network \"%s\" takes frames from VMNET_MAC_ADDRESS and VMNET_ADDRESS "
 			"only: the VM must use both",
 			interface.network.name);
+	joining_keep_namespace(&interface);
 	take_fds(&interface, attachment);
 	attachment->held_by_connection = interface.held_by_connection;
 	result = make_line(&interface, &options->interface, &attachment->line);
