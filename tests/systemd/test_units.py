@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import socket
+import subprocess
 import time
 
 import pytest
@@ -49,6 +50,28 @@ def test_socket_starts_it_for_members_and_it_ends_when_idle(machine):
             wait_for(lambda unit=unit: machine.show(unit, "ActiveState") == "inactive", 20, f"{unit} ends, idle")
             assert machine.show(unit, "Result") == "success"
     assert subnets[0] == subnets[1], "the subnet is remembered"
+
+
+def test_a_helper_is_asked_for_its_counters(machine):
+    """Its socket is made and found within what the front's unit allows."""
+    client = machine.popen(
+        ["vmnet-client", "--network", "shared", "--attach", "socket", "--", "cat"], user="alice",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )
+    try:
+        assert "vmnet_mac_address" in client.stdout.readline()
+
+        def counted():
+            with machine.connect(machine.alice) as peer:
+                entries = peer.call("ListStatistics")[0]["statistics"]
+            return [entry for entry in entries if "helper" in entry and "kernel" in entry]
+
+        (entry,) = wait_for(counted, 10, "an answer of the helper")
+        machine.run(["systemctl", "restart", FRONT])
+        (again,) = wait_for(counted, 20, "an answer to the next front")
+        assert again["interfaceName"] == entry["interfaceName"]
+    finally:
+        client.communicate(timeout=20)
 
 
 def test_only_members_may_connect(machine):
