@@ -1,4 +1,4 @@
-"""The command lines of README.md, docs/ and man/: what tests/docs runs and scripts/check-docs looks at.
+"""The command lines of README.md, SECURITY.md, docs/ and man/: what tests/docs runs and scripts/check-docs looks at.
 
 A command line is
 
@@ -67,7 +67,7 @@ def starts_with_program(line: str) -> bool:
 
 def pages() -> list[Path]:
     """Every page that people read."""
-    return sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "man").glob("*.scd")])
+    return sorted([ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "man").glob("*.scd")])
 
 
 @dataclass
