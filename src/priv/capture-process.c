@@ -65,6 +65,7 @@ static const char *const system_calls[] = {
 	"clock_gettime",
 	"poll",
 	"ppoll",
+	"recvfrom",
 	"recvmsg",
 	"recvmmsg",
 	"sendmsg",
