@@ -249,22 +249,35 @@ static bool reconnect(struct capturing *capturing)
 	}
 }
 
-/* Over restarts of the broker, each of which makes a new section. 0, or 1: an exit status. */
+/* Until the stream ends. 1 when the broker has gone, 0 when it is the end of the capture, -1 when
+ * it could not be written. */
+static int copy_section(struct capturing *capturing)
+{
+	if (copy(capturing) < 0)
+		return -1;
+	if (capturing->is_ending || was_counted(capturing))
+		return 0;
+	if (!has_lost_broker(capturing)) {
+		log_info(CTL_TAG, "capture: %s has gone", capturing->target);
+		return 0;
+	}
+	log_warn(CTL_TAG, "capture: the broker has gone; what passes until it is back is missing");
+	return 1;
+}
+
+/*
+ * Over restarts of the broker, each of which makes a new section. One that ends may take a
+ * connection still, and never answer. 0, or 1: an exit status.
+ */
 static int follow(struct capturing *capturing)
 {
 	vmnet_broker_status_t status = VMNET_BROKER_SUCCESS;
 
-	while (status == VMNET_BROKER_SUCCESS) {
-		if (copy(capturing) < 0)
-			return 1;
-		if (capturing->is_ending || was_counted(capturing))
-			return 0;
-		if (!has_lost_broker(capturing)) {
-			log_info(CTL_TAG, "capture: %s has gone", capturing->target);
-			return 0;
-		}
-		log_warn(CTL_TAG,
-			"capture: the broker has gone; what passes until it is back is missing");
+	while (status == VMNET_BROKER_SUCCESS || status == VMNET_BROKER_CONNECTION_FAILURE) {
+		int result = status == VMNET_BROKER_SUCCESS ? copy_section(capturing) : 1;
+
+		if (result <= 0)
+			return result < 0 ? 1 : 0;
 		if (!reconnect(capturing))
 			return 0;
 		status = start(capturing);

@@ -493,7 +493,8 @@ def test_a_restart_of_the_broker(broker, holder, ctl, path, part):
     wait_for(lambda: not any(map(is_running, old)), 5, "the end of the old capture")
     if part == "priv":
         broker.start()
-    wait_for(lambda: capture_pids(broker), 10, "the next capture")
+    wait_for(lambda: capture_pids(broker) or process.poll() is not None, 10, "the next capture")
+    assert process.poll() is None, process.stderr.read()
 
     def has_packet():
         vm.send(vm.datagram(b"behind the restart"))
