@@ -174,7 +174,8 @@ static bool wait_a_moment(struct started *started)
 	return started->pidfd < 0;
 }
 
-/* Its socket is there before it has all that it needs, so it is asked for something. */
+/* A socket is there before its broker has all that it needs, and a moment longer than a broker that
+ * is killed, so it is asked for something. */
 static vmnet_broker_t *connect_and_ask(char *reason, size_t reason_size)
 {
 	vmnet_broker_t *broker = vmnet_broker_connect(NULL, NULL, reason, reason_size);
@@ -350,19 +351,22 @@ vmnet_broker_t *start_broker(char *note, char *error)
 {
 	const char *named = secure_getenv("VMNET_BROKER_SOCKET");
 	char tried[START_BROKER_ERROR_SIZE / 2];
-	vmnet_broker_status_t status;
-	vmnet_broker_t *broker = vmnet_broker_connect(NULL, &status, tried, sizeof(tried));
+	bool is_named = named && *named;
+	vmnet_broker_status_t status = VMNET_BROKER_CONNECTION_FAILURE;
+	vmnet_broker_t *broker = is_named
+					 ? vmnet_broker_connect(NULL, &status, tried, sizeof(tried))
+					 : connect_and_ask(tried, sizeof(tried));
 
 	*note = '\0';
 	if (broker)
 		return broker;
-	if (named && *named && status == VMNET_BROKER_NOT_ALLOWED)
+	if (is_named && status == VMNET_BROKER_NOT_ALLOWED)
 		snprintf(error, START_BROKER_ERROR_SIZE,
 			"vmnet-broker's socket is not for this user (%s); join its group (usermod "
 			"--append --groups vmnet USER, then log in again) or unset "
 			"VMNET_BROKER_SOCKET",
 			tried);
-	else if (named && *named)
+	else if (is_named)
 		snprintf(error, START_BROKER_ERROR_SIZE,
 			"no vmnet-broker answers where VMNET_BROKER_SOCKET says (%s); start it "
 			"there or "

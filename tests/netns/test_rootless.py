@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from lib.lab import (
     WORLD_ADDRESS,
     WORLD_ADDRESS6,
     Lab,
+    process_name,
     wait_for,
 )
 from lib.resolver import resolve
@@ -102,6 +104,30 @@ def test_ten_clients_at_once_make_one_broker(make_rootless):
     broker.wait_whole()
     os.kill(broker.pid("supervisor"), signal.SIGTERM)
     broker.wait_nothing_left()
+
+
+def test_a_client_that_meets_a_dying_broker_starts_another(make_rootless):
+    """Its socket takes a connection as long as its front has not died with it."""
+    broker = make_rootless()
+    for _ in range(3):
+        end_clients(start_clients(broker, 1))
+        front = broker.pid("front")
+        os.kill(front, signal.SIGSTOP)
+        client = start_clients(broker, 1)
+        wait_for(lambda: has_socket(client[0].pid), 10, "the client comes to it")
+        os.kill(broker.pid("supervisor"), signal.SIGKILL)
+        end_clients(client)
+        broker.wait_whole()
+    os.kill(broker.pid("supervisor"), signal.SIGTERM)
+    broker.wait_nothing_left()
+
+
+def has_socket(pid):
+    """The client itself, and not what becomes it."""
+    if process_name(pid) != "vmnet-client":
+        return False
+    files = Path(f"/proc/{pid}/fd")
+    return any(os.readlink(file).startswith("socket:") for file in files.iterdir() if file.is_symlink())
 
 
 def test_sigterm_leaves_networks_in_use_and_the_last_vm_ends_them(make_rootless):
