@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -383,22 +382,25 @@ def test_no_more_than_so_many(broker, holder):
     wait_none(broker)
 
 
-def test_what_the_process_is(broker, holder):
-    """Nobody in particular: no capability, no way to one, no other fd than its own."""
-    holder()
-    with Stream(broker, MEMBER, network="shared"):
+def test_what_the_process_is(make_broker, holder, release_bin_dir):
+    """Nobody in particular: no capability, no way to one, few system calls, no other fd than its own; and it works so."""
+    broker = make_broker(programs=release_bin_dir)  # builds with sanitizers filter no system calls
+    vm = holder(on=broker)
+    with Stream(broker, MEMBER, network="shared") as stream:
         (pid,) = wait_for(lambda: capture_pids(broker), 5, "it runs")
-        wait_for(lambda: b"NoNewPrivs:\t1" in read_proc(pid, "status"), 5, "the sandbox")
-        status = read_proc(pid, "status").decode()
-        assert process_uid(pid) == 65534
-        for which in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
-            assert re.search(rf"{which}:\t0+\n", status)
 
         def sockets():
             links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
             return [link for link in links if link.startswith("socket:")]
 
         wait_for(lambda: len(sockets()) == 4, 5, "orders, output, network, one interface: no more and no less")
+        status = read_proc(pid, "status").decode()
+        assert process_uid(pid) == 65534 and "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+        for which in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+            assert re.search(rf"{which}:\t0+\n", status)
+        vm.send(vm.datagram(b"seen"))
+        assert any(b"seen" in packet.data for packet in stream.end().packets)
+    wait_none(broker)
 
 
 def test_its_interface_goes(broker, holder, ctl):
@@ -552,3 +554,28 @@ def test_a_disk_that_is_full(broker, holder, ctl):
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 1 and "could not be written to /dev/full: No space left on device" in errors
     wait_none(broker)
+
+
+def test_without_root(make_rootless):
+    """A user's own broker, nobody of which has root: the process of a capture is his, in his namespaces."""
+    broker = make_rootless()
+    broker.start()
+    with broker.connect() as peer:
+        reply, fds = peer.call("CreateInterface", network="shared", hostname="web")
+        try:
+            parameters, streams = peer.call("Capture", network="shared")
+            assert parameters["interfaces"] == 1
+            with socket.socket(fileno=streams[0]) as stream:
+                stream.settimeout(15)
+                frame = frames.ethernet(frames.BROADCAST, reply["mac"], 0x88B5, b"without root".ljust(60))
+                os.write(fds[reply["queues"][0]], bytes(12) + frame)
+                data = b""
+                while b"without root" not in data:
+                    data += stream.recv(65536)
+                stream.shutdown(socket.SHUT_WR)
+                found = read_stream(stream, data)
+        finally:
+            close_together(fds)
+    assert found.interfaces[0]["comment"].startswith("web ")
+    assert [packet.direction for packet in found.packets if b"without root" in packet.data] == [1]
+    assert found.statistics.keys() == {reply["interfaceName"]}
