@@ -222,7 +222,9 @@ def assert_nothing_leaked(broker, vms, tables):
     wait_for(lambda: len(broker.links()) == 1 + len(vms), 30, "only the VMs' network is left")
     names = {vm.cable.line["vmnet_interface_name"] for vm in vms}
     assert {link["ifname"] for link in broker.links() if link.get("master")} == names
-    wait_for(lambda: len(list(broker.runtime_dir.glob("interfaces/*"))) == len(vms), 10, "as many records as VMs")
+    for kind in ("json", "counters"):
+        wait_for(lambda kind=kind: len(list(broker.runtime_dir.glob(f"interfaces/*.{kind}"))) == len(vms), 10, f"as many .{kind} as VMs")
+    assert len(list(broker.runtime_dir.glob("interfaces/*"))) == 2 * len(vms)
     wait_for(lambda: networks_with_files(broker) == {"one"}, 10, "files of the one network alone")
     assert sorted(broker.tables()) == sorted(tables)
     wait_for(lambda: len(broker.dnsmasq_pids()) == 1, 10, "one dnsmasq")
