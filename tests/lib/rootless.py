@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import stat
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -329,9 +328,8 @@ class RootlessBroker:
         pids = self.owner.pids()
         return Leftovers(
             processes=[" ".join(command_line(pid)) or process_name(pid) for pid in pids],
-            files=sorted(str(path.relative_to(self.runtime_dir.parent)) for path in self.runtime_dir.rglob("*"))
-            if self.runtime_dir.exists()
-            else [],
+            # Unlike Path.rglob() it does not mind what goes meanwhile; the directory itself is the first.
+            files=[os.path.join(path, name) for path, _, names in os.walk(self.runtime_dir) for name in ("", *names)],
             namespaces=sorted({inode for _, inode in self._foreign_namespaces().values()}),
         )
 
@@ -351,7 +349,3 @@ def capabilities(pid: int) -> dict[str, int]:
 
 def user_namespace(pid: int) -> int:
     return os.stat(f"/proc/{pid}/ns/user").st_ino
-
-
-def is_socket(path: Path) -> bool:
-    return stat.S_ISSOCK(path.stat().st_mode)

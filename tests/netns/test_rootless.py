@@ -27,7 +27,7 @@ from lib.lab import (
 )
 from lib.resolver import resolve
 from lib.rootless import PARTS, OrdinaryUser, RootlessBroker, capabilities, user_namespace
-from lib.rootless_world import SERVICE_PORT, STUB, STUB_NAMES, WORLD_NAMES, KernelVm, prepare_world
+from lib.rootless_world import SERVICE_PORT, WORLD_NAMES, KernelVm, prepare_world
 from lib.simulated import LINK
 
 MTU = 65520
