@@ -192,9 +192,12 @@ int rootless_run(const struct rootless_options *options)
 		if (!result)
 			result = supervise(options, &setup, &namespaces);
 	}
+	/* Without the lock they are those of a broker that serves. */
+	if (result < 0 && setup.lock >= 0)
+		remains_remove_empty(options->runtime_directory);
 	setup_done(&setup);
 	if (result < 0)
-		remains_remove_empty(options->runtime_directory);
+		(void)rmdir(options->runtime_directory);
 	return result;
 }
 

@@ -87,5 +87,4 @@ void remains_remove_empty(const char *runtime_directory)
 		return;
 	for (size_t i = 0; i < array_length(directories); i++)
 		(void)unlinkat(runtime, directories[i], AT_REMOVEDIR);
-	(void)rmdir(runtime_directory);
 }

@@ -13,5 +13,8 @@
  */
 int remains_remove(const char *runtime_directory);
 
-/* Where networks never came to be: removes the directories that are empty, and no file. */
+/*
+ * Where networks never came to be: removes the directories in it that are empty, and no file. The
+ * caller has its lock; the runtime directory itself goes after that.
+ */
 void remains_remove_empty(const char *runtime_directory);

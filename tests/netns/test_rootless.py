@@ -130,6 +130,17 @@ def has_socket(pid):
     return any(os.readlink(file).startswith("socket:") for file in files.iterdir() if file.is_symlink())
 
 
+def test_a_second_one_leaves_the_first_as_it_is(make_rootless, bin_dir):
+    """It ends at once, and takes nothing along that the first one has made and not yet used."""
+    broker = make_rootless()
+    broker.start()
+    files = broker.leftovers().files
+    result = broker.owner.run([bin_dir / "vmnet-broker", "--rootless"], check=False)
+    assert result.returncode == 1 and "another broker serves" in result.stderr
+    assert broker.leftovers().files == files
+    Holder(broker, "shared").close()
+
+
 def test_sigterm_leaves_networks_in_use_and_the_last_vm_ends_them(make_rootless):
     broker = make_rootless()
     broker.start()
