@@ -231,6 +231,24 @@ bool streams_have_turn(const struct streams *streams)
 	return streams->first_in_turn != NULL;
 }
 
+/* One that was given another turn as it ended stays till then: the list of turns goes through it.
+ */
+static void reuse_ended(struct streams *streams)
+{
+	struct stream *stream = streams->ended;
+
+	streams->ended = NULL;
+	while (stream) {
+		struct stream *next = stream->next;
+		struct stream **list = stream->has_turn ? &streams->ended : &streams->unused;
+
+		stream->state = stream->has_turn ? STREAM_ENDED : STREAM_UNUSED;
+		stream->next = *list;
+		*list = stream;
+		stream = next;
+	}
+}
+
 void streams_end_turn(struct streams *streams)
 {
 	struct stream *stream = streams->first_in_turn;
@@ -245,13 +263,7 @@ void streams_end_turn(struct streams *streams)
 			move(stream);
 		stream = next;
 	}
-	while (streams->ended) {
-		stream = streams->ended;
-		streams->ended = stream->next;
-		stream->state = STREAM_UNUSED;
-		stream->next = streams->unused;
-		streams->unused = stream;
-	}
+	reuse_ended(streams);
 }
 
 /* --- events --- */

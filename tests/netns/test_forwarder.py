@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import random
 import re
 import resource
+import signal
 import socket
 import struct
+import termios
 import threading
 from pathlib import Path
 
@@ -233,6 +236,40 @@ def test_who_does_not_read_holds_up_himself_only(forwarder, front):
     stuck.shutdown(socket.SHUT_WR)
     expected = (MEGABYTES * (taken // len(MEGABYTES) + 1))[:taken]
     assert hashlib.sha256(read_all(slow_vm)).digest() == hashlib.sha256(expected).digest()
+
+
+def wait_until_taken(stream):
+    """Until all that was sent is in the other side's queue (SIOCOUTQ, tcp(7)), whether it is read or not."""
+
+    def unsent():
+        return struct.unpack("i", fcntl.ioctl(stream, termios.TIOCOUTQ, bytes(4)))[0]
+
+    wait_for(lambda: unsent() == 0, 10, "all bytes are on the other side")
+
+
+@pytest.mark.parametrize("kibibytes", range(5120, 5760, 128))
+def test_one_that_is_reset_holds_up_no_other(forwarder, front, kibibytes):
+    """Two have more to move than fits a turn, one of them ends in the middle of it, and new ones come at once."""
+    for namespace in (forwarder.lab.host, forwarder.inside, forwarder.vm):
+        for name in ("rmem", "wmem"):
+            namespace.sysctl(f"net/ipv4/tcp_{name}", "4096 33554432 33554432")
+    front.declare(WEB)
+    listener = listen(forwarder.vm)
+    broken, broken_vm = join(forwarder, listener)
+    other, other_vm = join(forwarder, listener)
+    fill(broken_vm)  # so that there is something to tell a client that has gone
+    os.kill(forwarder.process.pid, signal.SIGSTOP)
+    broken.sendall(MEGABYTES[: kibibytes << 10])
+    wait_until_taken(broken)
+    reset(broken)
+    other.sendall(MEGABYTES)
+    waiting = [connect(forwarder.lab.host, "127.0.0.1", 8080) for _ in range(200)]
+    os.kill(forwarder.process.pid, signal.SIGCONT)
+    heard = 0
+    while heard < len(MEGABYTES):
+        heard += len(other_vm.recv(1 << 20))
+    for client in waiting:
+        client.close()
 
 
 def test_a_thousand_connections(forwarder, front):
