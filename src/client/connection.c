@@ -93,6 +93,15 @@ int connection_open(const char *path, int64_t deadline, struct connection **ret_
 	return 0;
 }
 
+bool connection_is_with_own_user(const struct connection *connection)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	return getsockopt(connection->socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+	       peer.uid == geteuid();
+}
+
 void connection_close(struct connection *connection)
 {
 	if (!connection)

@@ -27,6 +27,9 @@ bool deadline_has_passed(int64_t deadline);
  */
 int connection_open(const char *path, int64_t deadline, struct connection **ret_connection);
 
+/* Whether who listens at the other side is this user (SO_PEERCRED, unix(7)). */
+bool connection_is_with_own_user(const struct connection *connection);
+
 /* NULL is allowed. */
 void connection_close(struct connection *connection);
 

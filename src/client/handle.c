@@ -83,6 +83,8 @@ static vmnet_broker_status_t fail_connection(vmnet_broker_t *broker, int error)
 		strerror(-error));
 }
 
+/* The directory of who has no session is in /tmp, and goes with his broker: then anybody can make
+ * it, so that who listens there is looked at each time. -EPERM: it is not this user. */
 static int open_connection(vmnet_broker_t *broker, int64_t deadline)
 {
 	struct epoll_event event = {.events = EPOLLIN};
@@ -91,8 +93,11 @@ static int open_connection(vmnet_broker_t *broker, int64_t deadline)
 
 	if (error)
 		return error;
-	if (epoll_ctl(broker->epoll, EPOLL_CTL_ADD, connection_get_fd(connection), &event) < 0) {
+	if (broker->is_own_path && !connection_is_with_own_user(connection))
+		error = -EPERM;
+	else if (epoll_ctl(broker->epoll, EPOLL_CTL_ADD, connection_get_fd(connection), &event) < 0)
 		error = -errno;
+	if (error) {
 		connection_close(connection);
 		return error;
 	}
@@ -100,11 +105,17 @@ static int open_connection(vmnet_broker_t *broker, int64_t deadline)
 	return 0;
 }
 
+static const char *explain_open(int error)
+{
+	return error == -EPERM ? "a process of another user listens there" : strerror(-error);
+}
+
 static vmnet_broker_status_t fail_open(vmnet_broker_t *broker, int error)
 {
 	arm_retry(broker);
 	return handle_fail(broker, VMNET_BROKER_CONNECTION_FAILURE,
-		"cannot connect to vmnet-broker at %s: %s", broker->socket_path, strerror(-error));
+		"cannot connect to vmnet-broker at %s: %s", broker->socket_path,
+		explain_open(error));
 }
 
 /* --- holding networks over the loss of a connection --- */
@@ -480,7 +491,7 @@ static void note_failure(struct search *search, const char *path, int error)
 	size_t used = strlen(search->tried);
 
 	snprintf(search->tried + used, sizeof(search->tried) - used, "%s%s: %s",
-		used > 0 ? "; " : "", path, strerror(-error));
+		used > 0 ? "; " : "", path, explain_open(error));
 	if (error == -EACCES || error == -EPERM)
 		search->was_forbidden = true;
 }
@@ -513,12 +524,15 @@ static void try_all_paths(struct search *search)
 		return;
 	}
 	try_path(search, SYSTEM_BROKER_SOCKET);
-	if (user_runtime_directory(runtime_directory, sizeof(runtime_directory)) < 0)
+	if (search->is_connected ||
+		user_runtime_directory(runtime_directory, sizeof(runtime_directory)) < 0)
 		return;
-	if (asprintf(&own, "%s/socket", runtime_directory) < 0)
+	if (asprintf(&own, "%s/socket", runtime_directory) < 0) {
 		own = NULL;
-	else
-		try_path(search, own);
+		return;
+	}
+	search->broker->is_own_path = true;
+	try_path(search, own);
 }
 
 vmnet_broker_t *vmnet_broker_connect(

@@ -30,6 +30,7 @@ struct vmnet_broker {
 		      */
 	int network_namespace; /* of the last interface, where it is another one than ours; or -1 */
 	char *socket_path;
+	bool is_own_path; /* in this user's runtime directory: nobody else is to serve there */
 	struct connection *connection; /* NULL while there is none */
 	struct held_network *held;
 	size_t held_count;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from lib import rootless
 from lib.broker import SOCKET_GROUP
-from lib.lab import INTERNET_ADDRESS, WORLD_ADDRESS, wait_for
+from lib.lab import INTERNET_ADDRESS, WORLD_ADDRESS, User, wait_for
 from lib.resolver import resolve
 from lib.rootless_world import SERVICE_PORT, STUB, STUB_NAMES, KernelVm, prepare_world
 
@@ -214,3 +216,39 @@ def test_a_directory_in_tmp_that_is_somebody_elses(make_rootless, command):
         assert str(broker.runtime_dir) in result.stderr and "somebody else's" in result.stderr
     finally:
         broker.runtime_dir.rmdir()
+
+
+# Counts who connects; what a client has said to it is on stdout.
+IMPOSTOR = """
+import os, socket, sys
+os.mkdir(sys.argv[1])
+os.chmod(sys.argv[1], 0o755)
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1] + "/socket")
+os.chmod(sys.argv[1] + "/socket", 0o666)
+server.listen()
+while True:
+    client, _ = server.accept()
+    print(len(client.recv(4096)), flush=True)
+"""
+
+
+def test_a_client_that_lost_its_broker_says_nothing_to_another_user(make_rootless, bin_dir):
+    """Once his directory in /tmp has gone with the broker, anybody can make it; who is there is looked at."""
+    broker = make_rootless(session=False)
+    broker.start()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    client = broker.owner.popen([bin_dir / "client", "shared"], **pipes)
+    assert client.stdout.readline().startswith("network=shared")
+    assert broker.terminate() == 0
+    wait_for(lambda: not broker.runtime_dir.exists(), 15, "the directory goes with its broker")
+    other = User(broker.member.uid + 50)
+    impostor = broker.lab.host.popen([sys.executable, "-c", IMPOSTOR, broker.runtime_dir], user=other, stdout=subprocess.PIPE, text=True)
+    try:
+        assert impostor.stdout.readline() == "0\n"
+    finally:
+        client.kill()
+        client.wait(10)
+        impostor.kill()
+        impostor.wait(10)
+        shutil.rmtree(broker.runtime_dir)
