@@ -1,6 +1,6 @@
 /*
  * What priv tells the process of a capture, one message an order over a SOCK_SEQPACKET pair; both
- * are the same program.
+ * are the same program. The other way go uint32_t: how many interfaces have ended so far.
  */
 #pragma once
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/cleanup.h"
+#include "priv/capture-order.h"
 
 #include <net/if.h>
 #include <stdbool.h>
@@ -17,6 +18,8 @@
 /* An interface that is listened on. */
 struct capture_source {
 	int fd;
+	char name[IFNAMSIZ];
+	char comment[CAPTURE_COMMENT_SIZE];
 	uint32_t interface; /* its number in the section */
 	uint32_t mtu;
 	uint64_t start_ns;

@@ -40,6 +40,8 @@ struct process {
 	bool network_is_down;
 	uint32_t snaplen;
 	uint32_t interfaces; /* described so far */
+	size_t described;    /* of sources: those in front */
+	uint32_t ended;      /* sources that were there */
 	bool is_counted;
 	uint32_t left; /* packets, of is_counted */
 	bool ends;
@@ -100,15 +102,93 @@ static void start_to_end(struct process *process)
 	process->ends = true;
 }
 
+/* --- orders --- */
+
+static int grow(struct process *process)
+{
+	size_t count = process->sources_count + 1;
+	struct capture_source *sources =
+		reallocarray(process->sources, count, sizeof(*process->sources));
+	struct pollfd *watched;
+
+	if (!sources)
+		return -ENOMEM;
+	process->sources = sources;
+	watched = reallocarray(process->watched, WATCH_SOURCES + count, sizeof(*process->watched));
+	if (!watched)
+		return -ENOMEM;
+	process->watched = watched;
+	return 0;
+}
+
+/* Takes fd over. It is described when there is room to write that. */
+static void add_source(struct process *process, const struct capture_order *order, int fd)
+{
+	struct capture_source *source;
+	cleanup_fd int owned = fd;
+
+	if (process->sources_count >= SOURCES_MAX || grow(process) < 0)
+		return;
+	source = &process->sources[process->sources_count++];
+	*source = (struct capture_source){
+		.fd = take_fd(&owned),
+		.mtu = order->mtu,
+		.start_ns = now_ns(),
+	};
+	memcpy(source->name, order->name, sizeof(source->name));
+	memcpy(source->comment, order->comment, sizeof(source->comment));
+}
+
+static void obey(struct process *process, const struct capture_order *order, int fd)
+{
+	if (order->kind == CAPTURE_INTERFACE && fd >= 0)
+		add_source(process, order, fd);
+	else if (order->kind == CAPTURE_NETWORK && process->network < 0)
+		process->network = fd;
+	else
+		fd_close(fd);
+}
+
+/* False when none waits, or none comes any more: whoever closes them wants the end. */
+static bool take_order(struct process *process)
+{
+	cleanup_fds struct fd_list fds;
+	struct capture_order order;
+	ssize_t size;
+
+	fd_list_init(&fds);
+	size = fd_receive(CAPTURE_ORDERS, &order, sizeof(order), &fds);
+	if (size == -EAGAIN)
+		return false;
+	if (size == 0 || size == -ECONNRESET) {
+		start_to_end(process);
+		return false;
+	}
+	if (size != sizeof(order))
+		return true;
+	order.name[sizeof(order.name) - 1] = '\0';
+	order.comment[sizeof(order.comment) - 1] = '\0';
+	obey(process, &order, fd_list_take(&fds, 0));
+	return true;
+}
+
+/* All that wait: the kernel counts their fds as priv's until they are taken, and lets it have only
+ * so many (unix(7), ETOOMANYREFS). */
+static void take_orders(struct process *process)
+{
+	while (take_order(process))
+		;
+}
+
 /* --- out --- */
 
-/* Waits for room, for the reader's end, or for priv's word that this is the end. */
+/* Waits for room, for the reader's end, or for priv's word that this is the end. Sources may be
+ * added meanwhile, and move. */
 static int wait_for_room(struct process *process)
 {
 	struct pollfd waiters[] = {
 		{.fd = CAPTURE_OUTPUT, .events = POLLOUT},
-		/* Not for orders, which have to wait: for its hang-up. */
-		{.fd = process->ends ? -1 : CAPTURE_ORDERS},
+		{.fd = process->ends ? -1 : CAPTURE_ORDERS, .events = POLLIN},
 	};
 	int64_t patience_ms = process->ends ? process->deadline_ms - now_ms() : -1;
 
@@ -117,7 +197,7 @@ static int wait_for_room(struct process *process)
 	if (poll(waiters, 2, (int)patience_ms) < 0 && errno != EINTR)
 		return -errno;
 	if (waiters[1].revents)
-		start_to_end(process);
+		take_orders(process);
 	return 0;
 }
 
@@ -150,6 +230,30 @@ static int write_block(struct process *process, uint8_t *bytes, size_t size)
 	return write_blocks(process, &(struct iovec){bytes, size}, 1);
 }
 
+static int write_interface(struct process *process, struct capture_source *source)
+{
+	uint8_t block[PCAPNG_BLOCK_MAX];
+	const struct pcapng_interface interface = {
+		.name = source->name,
+		.comment = source->comment,
+		.snaplen = process->snaplen,
+	};
+
+	source->interface = process->interfaces++;
+	return write_block(
+		process, block, pcapng_write_interface(block, sizeof(block), &interface));
+}
+
+/* Those that came since, before a packet of theirs is written. */
+static int describe_sources(struct process *process)
+{
+	int error = 0;
+
+	while (process->described < process->sources_count && !error)
+		error = write_interface(process, &process->sources[process->described++]);
+	return error;
+}
+
 static int write_statistics(struct process *process, struct capture_source *source)
 {
 	uint8_t block[PCAPNG_BLOCK_MAX];
@@ -166,7 +270,7 @@ static int write_statistics(struct process *process, struct capture_source *sour
 /* --- in --- */
 
 /* Returns the packets that were taken, at most a batch, or negative errno of the output. */
-static int serve_source(struct process *process, struct capture_source *source)
+static int serve_source(struct process *process, size_t i)
 {
 	struct iovec blocks[CAPTURE_BATCH];
 	unsigned int maximum = CAPTURE_BATCH;
@@ -176,7 +280,7 @@ static int serve_source(struct process *process, struct capture_source *source)
 		maximum = process->left;
 	if (maximum == 0)
 		return 0;
-	count = capture_batch_receive(process->batch, source, maximum, blocks);
+	count = capture_batch_receive(process->batch, &process->sources[i], maximum, blocks);
 	error = write_blocks(process, blocks, (size_t)count);
 	if (process->is_counted)
 		process->left -= (uint32_t)count;
@@ -185,19 +289,28 @@ static int serve_source(struct process *process, struct capture_source *source)
 	return error ? error : count;
 }
 
+/* One that is described. Those that are not stay behind those that are. */
+static void remove_source(struct process *process, size_t i)
+{
+	fd_close(process->sources[i].fd);
+	process->sources[i] = process->sources[--process->described];
+	process->sources[process->described] = process->sources[--process->sources_count];
+	process->ended++;
+	/* Without room it is told with the next one. */
+	(void)fd_send(CAPTURE_ORDERS, &process->ended, sizeof(process->ended), NULL, 0);
+}
+
 /* What waits still, and what is to be said of it. */
 static int end_source(struct process *process, size_t i)
 {
-	struct capture_source *source = &process->sources[i];
 	int result;
 
 	do
-		result = serve_source(process, source);
+		result = serve_source(process, i);
 	while (result > 0);
 	if (!result)
-		result = write_statistics(process, source);
-	fd_close(source->fd);
-	*source = process->sources[--process->sources_count];
+		result = write_statistics(process, &process->sources[i]);
+	remove_source(process, i);
 	return result;
 }
 
@@ -205,7 +318,7 @@ static int check_down(struct process *process)
 {
 	int error = 0;
 
-	for (size_t i = process->sources_count; i-- > 0 && !error;)
+	for (size_t i = process->described; i-- > 0 && !error;)
 		if (process->sources[i].is_down &&
 			capture_interface_has_gone(process->sources[i].fd))
 			error = end_source(process, i);
@@ -216,79 +329,7 @@ static int check_down(struct process *process)
 	return error;
 }
 
-/* --- orders --- */
-
-static int grow(struct process *process)
-{
-	size_t count = process->sources_count + 1;
-	struct capture_source *sources =
-		reallocarray(process->sources, count, sizeof(*process->sources));
-	struct pollfd *watched;
-
-	if (!sources)
-		return -ENOMEM;
-	process->sources = sources;
-	watched = reallocarray(process->watched, WATCH_SOURCES + count, sizeof(*process->watched));
-	if (!watched)
-		return -ENOMEM;
-	process->watched = watched;
-	return 0;
-}
-
-/* Takes fd over. */
-static int add_source(struct process *process, const struct capture_order *order, int fd)
-{
-	uint8_t block[PCAPNG_BLOCK_MAX];
-	const struct pcapng_interface interface = {
-		.name = order->name,
-		.comment = order->comment,
-		.snaplen = process->snaplen,
-	};
-	cleanup_fd int owned = fd;
-
-	if (process->sources_count >= SOURCES_MAX || grow(process) < 0)
-		return 0;
-	process->sources[process->sources_count++] = (struct capture_source){
-		.fd = take_fd(&owned),
-		.interface = process->interfaces++,
-		.mtu = order->mtu,
-		.start_ns = now_ns(),
-	};
-	return write_block(
-		process, block, pcapng_write_interface(block, sizeof(block), &interface));
-}
-
-static int obey(struct process *process, const struct capture_order *order, int fd)
-{
-	if (order->kind == CAPTURE_INTERFACE && fd >= 0)
-		return add_source(process, order, fd);
-	if (order->kind == CAPTURE_NETWORK && process->network < 0) {
-		process->network = fd;
-		return 0;
-	}
-	fd_close(fd);
-	return 0;
-}
-
-/* Whoever closes them wants the end. */
-static int take_order(struct process *process)
-{
-	cleanup_fds struct fd_list fds;
-	struct capture_order order;
-	ssize_t size;
-
-	fd_list_init(&fds);
-	size = fd_receive(CAPTURE_ORDERS, &order, sizeof(order), &fds);
-	if (size == -EAGAIN)
-		return 0;
-	if (size == 0 || size == -ECONNRESET)
-		start_to_end(process);
-	if (size != sizeof(order))
-		return 0;
-	order.name[sizeof(order.name) - 1] = '\0';
-	order.comment[sizeof(order.comment) - 1] = '\0';
-	return obey(process, &order, fd_list_take(&fds, 0));
-}
+/* --- the beginning --- */
 
 static int take_first_order(struct process *process)
 {
@@ -334,12 +375,12 @@ static int watch(struct process *process)
 
 static int serve_sources(struct process *process)
 {
-	size_t count = process->sources_count;
+	size_t count = process->described;
 	int result = 0;
 
 	for (size_t i = 0; i < count && result >= 0 && !process->ends; i++)
 		if (process->watched[WATCH_SOURCES + i].revents)
-			result = serve_source(process, &process->sources[i]);
+			result = serve_source(process, i);
 	return result < 0 ? result : 0;
 }
 
@@ -359,8 +400,10 @@ static int run_once(struct process *process)
 		process->network_is_down = true;
 	error = serve_sources(process);
 	/* Behind them: it may move the list. */
-	if (!error && process->watched[WATCH_ORDERS].revents)
-		error = take_order(process);
+	if (process->watched[WATCH_ORDERS].revents)
+		take_orders(process);
+	if (!error)
+		error = describe_sources(process);
 	return error ? error : check_down(process);
 }
 
@@ -370,11 +413,15 @@ static int run(struct process *process)
 
 	while (!error && !process->ends)
 		error = run_once(process);
+	/* What priv had said by then belongs to it. */
+	take_orders(process);
+	if (!error)
+		error = describe_sources(process);
 	/* All at one time, and then what came before that. */
 	for (size_t i = 0; i < process->sources_count; i++)
 		capture_source_stop(&process->sources[i]);
-	while (!error && process->sources_count > 0)
-		error = end_source(process, process->sources_count - 1);
+	while (!error && process->described > 0)
+		error = end_source(process, process->described - 1);
 	return error;
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,9 +21,16 @@
 static_assert(sizeof(((struct verb_capture_interface *)0)->comment) == CAPTURE_COMMENT_SIZE,
 	"a comment is passed on whole");
 
-/* Of each packet socket: some hundred large frames, while a slow reader is waited for. Memory is
- * used only while they wait. */
-#define RECEIVE_BUFFER (8 << 20)
+/*
+ * Of each packet socket: some hundred large frames, while a slow reader is waited for. Memory is
+ * used only while they wait, but it is the kernel's, and nobody is charged for it: what all of a
+ * capture may have grows with the logarithm of their number, until each has what any socket has.
+ */
+#define RECEIVE_BUFFER     (8 << 20)
+#define RECEIVE_BUFFER_MIN (208 << 10)
+#define RECEIVE_SHARED     (32 << 20)
+/* A process that takes no order for so long is stopped, and holds up nobody else. */
+#define ORDER_PATIENCE_MS 1000
 /* Of the socket to the reader. */
 #define SEND_BUFFER (4 << 20)
 /* An EtherType that is reserved and that nothing is sent with (IEEE 802.3): a socket that is bound
@@ -35,7 +43,8 @@ struct capture {
 	char network[NETWORK_NAME_SIZE];
 	pid_t pid;
 	int pidfd;
-	int orders; /* -1: it was told to end */
+	int orders;            /* -1: it was told to end */
+	uint32_t added, ended; /* interfaces, as far as it told their ends */
 };
 
 struct captures {
@@ -166,11 +175,16 @@ static int run_process(
 		&capture->pid, &capture->pidfd);
 }
 
-/* fd -1: none goes with it. */
-static int send_order(const struct capture *capture, const struct capture_order *order, int fd)
+/* fd -1: none goes with it. A process that does not take it is told to end. */
+static int send_order(struct capture *capture, const struct capture_order *order, int fd)
 {
+	struct pollfd room = {.fd = capture->orders, .events = POLLOUT};
 	ssize_t size = fd_send(capture->orders, order, sizeof(*order), &fd, fd >= 0 ? 1 : 0);
 
+	if (size == -EAGAIN && poll(&room, 1, ORDER_PATIENCE_MS) > 0)
+		size = fd_send(capture->orders, order, sizeof(*order), &fd, fd >= 0 ? 1 : 0);
+	if (size == -EAGAIN)
+		end(capture);
 	return size < 0 ? (int)size : 0;
 }
 
@@ -181,8 +195,21 @@ static void set_buffer(int fd, int force_option, int option, int bytes)
 		(void)setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof(bytes));
 }
 
+/* The next interface's: what would be its part if all there are had the same. */
+static int choose_buffer(struct capture *capture)
+{
+	uint32_t ended, share;
+
+	while (recv(capture->orders, &ended, sizeof(ended), MSG_DONTWAIT) == sizeof(ended))
+		capture->ended = ended <= capture->added ? ended : capture->added;
+	share = RECEIVE_SHARED / (capture->added - capture->ended + 1);
+	if (share < RECEIVE_BUFFER_MIN)
+		return RECEIVE_BUFFER_MIN;
+	return share < RECEIVE_BUFFER ? (int)share : RECEIVE_BUFFER;
+}
+
 /* Protocol 0 until it is bound: it hears nothing of other interfaces (packet(7)). */
-static int open_packets(uint32_t index, uint16_t ethertype, int *ret_fd)
+static int open_packets(uint32_t index, uint16_t ethertype, int buffer_bytes, int *ret_fd)
 {
 	cleanup_fd int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	const struct sockaddr_ll address = {
@@ -194,7 +221,7 @@ static int open_packets(uint32_t index, uint16_t ethertype, int *ret_fd)
 
 	if (fd < 0)
 		return -errno;
-	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER);
+	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, buffer_bytes);
 	if (setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on)) < 0 ||
 		setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &on, sizeof(on)) < 0 ||
 		bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
@@ -203,17 +230,17 @@ static int open_packets(uint32_t index, uint16_t ethertype, int *ret_fd)
 	return 0;
 }
 
-static int watch_network(const struct capture *capture, uint32_t bridge)
+static int watch_network(struct capture *capture, uint32_t bridge)
 {
 	const struct capture_order order = {.kind = CAPTURE_NETWORK};
 	cleanup_fd int packets = -1;
-	int error = open_packets(bridge, ETHERTYPE_NONE, &packets);
+	int error = open_packets(bridge, ETHERTYPE_NONE, RECEIVE_BUFFER_MIN, &packets);
 
 	return error ? error : send_order(capture, &order, packets);
 }
 
 static int give_first_orders(
-	const struct capture *capture, const struct verb_start_capture *wanted, uint32_t bridge)
+	struct capture *capture, const struct verb_start_capture *wanted, uint32_t bridge)
 {
 	const struct capture_order order = {
 		.kind = CAPTURE_BEGIN, .snaplen = wanted->snaplen, .count = wanted->count};
@@ -238,6 +265,7 @@ static int start(struct captures *captures, const struct verb_start_capture *wan
 	if (error)
 		return error;
 	capture->orders = take_fd(&orders);
+	capture->added = capture->ended = 0;
 	error = give_first_orders(capture, wanted, bridge);
 	if (error) {
 		end(capture);
@@ -290,11 +318,13 @@ int captures_add(struct captures *captures, const struct verb_capture_interface 
 			wanted->capture, tap->network);
 	memcpy(order.name, tap->name, sizeof(order.name));
 	memcpy(order.comment, wanted->comment, sizeof(order.comment));
-	error = open_packets(tap->index, ETH_P_ALL, &packets);
+	error = open_packets(tap->index, ETH_P_ALL, choose_buffer(capture), &packets);
 	if (!error)
 		error = send_order(capture, &order, packets);
-	if (!error)
+	if (!error) {
+		capture->added++;
 		return 0;
+	}
 	return outcome_fail(outcome, error, "capturing on %s: %s", tap->name, strerror(-error));
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -36,7 +37,7 @@ def options(data):
         code, length = struct.unpack_from("=HH", data)
         if code == 0:
             break
-        found[code] = data[4:4 + length]
+        found[code] = bytes(data[4:4 + length])
         data = data[4 + (length + 3) // 4 * 4:]
     return found
 
@@ -64,6 +65,7 @@ class Capture:
     def read(cls, data):
         self = cls()
         section = []
+        data = memoryview(data)
         while data:
             kind, length = struct.unpack_from("=II", data)
             assert length % 4 == 0 and 12 <= length <= len(data), "a block that is cut"
@@ -84,7 +86,7 @@ class Capture:
                 number, high, low, captured, original = struct.unpack_from("=IIIII", body)
                 told = options(body[20 + (captured + 3) // 4 * 4:])
                 self.packets.append(Packet(
-                    section[number]["name"], body[20:20 + captured], original, high << 32 | low,
+                    section[number]["name"], bytes(body[20:20 + captured]), original, high << 32 | low,
                     struct.unpack("=I", told[2])[0], told.get(1, b"").decode(),
                 ))
             else:
@@ -481,6 +483,51 @@ def test_a_reader_that_does_not_read(broker, holder):
     stalled.socket.close()
     wait_none(broker)
     stalled.close()
+
+
+def queued_bytes_allowed(broker):
+    """What the packet sockets of all captures may hold, as the kernel counts it."""
+    listed = broker.namespace.run(["ss", "-0", "-m", "-n"]).stdout
+    return [int(size) for size in re.findall(r",rb(\d+),", listed)]
+
+
+def test_readers_that_do_not_read_keep_nobody_else_from_a_vm(broker, holder):
+    """What waits for them is bounded: fds that the kernel counts as priv's, and its memory. And nothing of it is missing."""
+    vm = holder()
+    before = {vm.name}
+    _, most = resource.prlimit(broker.priv_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(broker.priv_pid, resource.RLIMIT_NOFILE, (128, most))  # systemd gives it 1024, for thousands of VMs
+    with contextlib.ExitStack() as stack:
+        taps = []
+        stack.callback(lambda: close_together(taps))
+        stalled = [stack.enter_context(Stream(broker, MEMBER, network="shared")) for _ in range(PER_USER)]
+        frame = vm.datagram(b"y" * 1400)
+        for _ in range(10_000):
+            vm.send(frame)
+        with broker.connect(MEMBER) as peer:
+            for _ in range(45):
+                reply, fds = peer.call("CreateInterface", network="shared")
+                taps += fds
+                before.add(reply["interfaceName"])
+        with broker.connect() as peer:
+            taps += peer.call("CreateInterface", network="shared")[1]
+        assert sum(queued_bytes_allowed(broker)) < PER_USER * (300 << 20)
+        for stream in stalled:
+            assert stream.end().statistics.keys() == before
+
+
+def test_the_queues_of_those_that_come_and_go_are_as_large_as_ever(broker, holder):
+    vm = holder()
+    with Stream(broker, MEMBER, network="shared") as stream:
+        wait_for(lambda: len(queued_bytes_allowed(broker)) == 2, 5, "network and interface")
+        first = max(queued_bytes_allowed(broker))
+        for _ in range(8):
+            other = holder()
+            other.close()
+            wait_for(lambda: len(queued_bytes_allowed(broker)) == 2, 5, "the end of the other one")
+        holder()
+        wait_for(lambda: sorted(queued_bytes_allowed(broker))[1:] == [first] * 2, 5, "two large queues")
+        assert vm.name in stream.end().statistics
 
 
 @pytest.mark.parametrize("part", ["front", "priv"])
