@@ -24,7 +24,7 @@
 
 struct search {
 	const char *runtime_directory;
-	unsigned long long inode; /* of the network namespace as it was recorded; 0: not known */
+	unsigned long long inode, cookie; /* of the network namespace as recorded; 0: not known */
 	struct namespaces found;
 };
 
@@ -35,7 +35,7 @@ static void read_record(struct search *search)
 
 	snprintf(path, sizeof(path), "%s/" NAMESPACE_RECORD, search->runtime_directory);
 	file = fopen(path, "re");
-	if (!file || fscanf(file, "%llu", &search->inode) != 1)
+	if (!file || fscanf(file, "%llu %llu", &search->inode, &search->cookie) < 1)
 		search->inode = 0;
 }
 
@@ -62,7 +62,13 @@ static bool try_namespace(struct search *search, const char *path, const char *t
 
 	if (!search->inode || sscanf(target, "net:[%llu]", &inode) != 1 || inode != search->inode)
 		return false;
-	return take(search, open(path, O_RDONLY | O_CLOEXEC));
+	if (!take(search, open(path, O_RDONLY | O_CLOEXEC)))
+		return false;
+	if (!search->cookie || namespaces_cookie(&search->found) == search->cookie)
+		return true;
+	/* One that got the number after ours had ended: a container's. */
+	namespaces_done(&search->found);
+	return false;
 }
 
 /* --- an fd of a TAP --- */

@@ -60,6 +60,52 @@ int namespaces_enter(void *context)
 	return error;
 }
 
+/* --- telling one from another --- */
+
+static uint64_t read_own_cookie(void)
+{
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	uint64_t cookie;
+	socklen_t size = sizeof(cookie);
+
+	return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 ? cookie
+											   : 0;
+}
+
+/* Entering cannot be undone, so it is a child that does. */
+static pid_t start_reading_cookie(const struct namespaces *namespaces, int writer)
+{
+	struct namespaces entered = *namespaces;
+	pid_t pid = fork();
+	uint64_t cookie;
+
+	if (pid != 0)
+		return pid;
+	cookie = namespaces_enter(&entered) == 0 ? read_own_cookie() : 0;
+	_exit(write(writer, &cookie, sizeof(cookie)) == sizeof(cookie) ? 0 : 1);
+}
+
+uint64_t namespaces_cookie(const struct namespaces *namespaces)
+{
+	cleanup_fd int reader = -1;
+	cleanup_fd int writer = -1;
+	uint64_t cookie = 0;
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return 0;
+	reader = ends[0];
+	writer = ends[1];
+	pid = start_reading_cookie(namespaces, writer);
+	fd_close(take_fd(&writer));
+	if (pid < 0 || read(reader, &cookie, sizeof(cookie)) != sizeof(cookie))
+		cookie = 0;
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return cookie;
+}
+
 /* --- making --- */
 
 static int write_file(const char *path, const char *text)
@@ -289,7 +335,6 @@ int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_
 	struct sockaddr_un address;
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
-	char byte;
 	int error = make_address(runtime_directory, &address);
 
 	namespaces_init(&namespaces);
@@ -302,14 +347,11 @@ int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_
 	if (peer.uid != geteuid())
 		return -EPERM;
 	error = take_of_process(peer.pid, &namespaces);
-	/* While it is there its number is nobody else's. */
-	if (!error && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
-		error = -ENOENT;
-	if (error)
-		return error;
-	/* Then its pid may have been another process's when it was looked at. */
+	/* While it is there its pid is nobody else's: what was opened is its own. */
 	if (is_over(fd))
 		return -ENOENT;
+	if (error)
+		return error;
 	namespaces.hold = take_fd(&fd);
 	*ret_namespaces = namespaces;
 	namespaces_init(&namespaces);
@@ -325,9 +367,10 @@ static int write_record(const char *runtime_directory, const struct namespaces *
 
 	snprintf(path, sizeof(path), "%s/" NAMESPACE_RECORD, runtime_directory);
 	file = fopen(path, "we");
-	if (!file || fprintf(file, "%llu\n", (unsigned long long)namespaces_inode(namespaces)) < 0)
+	if (!file || fprintf(file, "%llu %llu\n", (unsigned long long)namespaces_inode(namespaces),
+			     (unsigned long long)namespaces_cookie(namespaces)) < 0)
 		return -errno;
-	return 0;
+	return fflush(file) == 0 ? 0 : -errno;
 }
 
 int namespaces_open(const char *runtime_directory, struct namespaces *ret_namespaces)

@@ -46,8 +46,8 @@ int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_
 
 /*
  * Those that a process of this user's keeps: by an fd of a TAP (SIOCGSKNS, NS_GET_USERNS) that
- * RUNTIME/interfaces has a record of, or by an fd of the network namespace itself, as
- * libvmnet-broker keeps it. hold stays -1. -ENOENT: nobody.
+ * RUNTIME/interfaces has a record of, or by an fd of the recorded network namespace itself,
+ * as libvmnet-broker keeps it. hold stays -1. -ENOENT: nobody.
  */
 int namespaces_search(const char *runtime_directory, struct namespaces *ret_namespaces);
 
@@ -60,5 +60,14 @@ int namespaces_enter(void *context);
 /* Enters the user namespace only: this process stays in the host's network. */
 int namespaces_enter_user(void *context);
 
-/* Their inode number, by which proc(5) tells one from another; 0: not known. */
+/*
+ * The network namespace's inode number, by which proc(5) tells one from another, and which another
+ * one gets soon after its end; 0: not known.
+ */
 uint64_t namespaces_inode(const struct namespaces *namespaces);
+
+/*
+ * The network namespace's cookie (SO_NETNS_COOKIE, Linux 5.14), which no other ever gets until the
+ * next boot; 0: not known. A child enters both to read it.
+ */
+uint64_t namespaces_cookie(const struct namespaces *namespaces);

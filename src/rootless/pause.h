@@ -7,7 +7,7 @@
 
 /* Where it listens, below the runtime directory. SO_PEERCRED of a connection tells its pid. */
 #define PAUSE_SOCKET "pause"
-/* The inode number of the network namespace, there too. */
+/* Inode number and cookie of the network namespace (namespaces.h), there too. */
 #define NAMESPACE_RECORD "namespace"
 /* Where its starter leaves a bound AF_UNIX stream socket, and the first connection, over which it
  * says with one byte that it listens. */

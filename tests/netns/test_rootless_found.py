@@ -136,3 +136,18 @@ def test_the_library_keeps_it_while_its_handle_is_open(broker, bin_dir):
     assert kept("tap closed") == [namespace]
     assert kept("handle closed") == []
     assert process.wait(10) == 0
+
+
+def test_not_by_a_number_that_came_again(broker):
+    """Of a namespace that is gone, which the kernel gave to another one of this user's: a container's, say."""
+    record = broker.runtime_dir / "namespace"
+    kill_all(broker)
+    script = "exec 3</proc/self/ns/net; readlink /proc/self/ns/net; exec sleep infinity"
+    stranger = broker.owner.popen(["unshare", "--map-root-user", "--net", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    inode = stranger.stdout.readline().strip().removeprefix("net:[").removesuffix("]")
+    record.write_text(" ".join([inode, *record.read_text().split()[1:]]) + "\n")
+    broker.start("--idle-timeout", "1")
+    broker.wait_whole()
+    assert os.stat(f"/proc/{broker.pid('pause')}/ns/net").st_ino != int(inode)
+    stranger.kill()
+    stranger.wait(10)
