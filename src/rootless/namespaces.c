@@ -241,14 +241,20 @@ static int take_of_process(pid_t pid, struct namespaces *namespaces)
 	return error;
 }
 
+/* It outlives the broker, and so has nothing of who started that: neither his terminal nor a pipe.
+ */
 static int spawn_pause(const char *runtime_directory, int listener, int first,
 	int (*prepare)(void *context), struct namespaces *namespaces, pid_t *ret_pid)
 {
 	char runtime[PATH_MAX + 16];
 	char program[] = "vmnet-broker", role[] = "--role=pause";
 	char *arguments[] = {program, role, runtime, NULL};
-	const struct spawn_fd fds[] = {{listener, PAUSE_LISTEN_FD}, {first, PAUSE_FIRST_FD}};
+	cleanup_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	const struct spawn_fd fds[] = {{null, STDIN_FILENO}, {null, STDOUT_FILENO},
+		{null, STDERR_FILENO}, {listener, PAUSE_LISTEN_FD}, {first, PAUSE_FIRST_FD}};
 
+	if (null < 0)
+		return -errno;
 	snprintf(runtime, sizeof(runtime), "--runtime-dir=%s", runtime_directory);
 	return spawn(
 		&(struct spawn_options){

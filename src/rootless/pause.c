@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* A broker, and whoever runs a command inside. More wait in the socket's queue. */
 #define HOLDERS_MAX 64
@@ -131,7 +132,9 @@ int pause_run(const char *runtime_directory)
 	int error = open_links(&pause.links);
 
 	prctl(PR_SET_NAME, "vmnet-pause");
-	if (signal(SIGHUP, SIG_IGN) == SIG_ERR || listen(PAUSE_LISTEN_FD, HOLDERS_MAX) < 0)
+	/* Where the broker was started may be on a disk that goes. */
+	if (chdir("/") < 0 || signal(SIGHUP, SIG_IGN) == SIG_ERR ||
+		listen(PAUSE_LISTEN_FD, HOLDERS_MAX) < 0)
 		return -errno;
 	if (!error)
 		error = sandbox_drop_capabilities();

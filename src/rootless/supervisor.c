@@ -137,12 +137,16 @@ struct preparation {
 	pid_t parent;
 };
 
-/* PDEATHSIG last: entering a user namespace takes it back (prctl(2)). */
+/* Signals of our terminal are for us: told at once, priv would be gone before the front is done.
+ * PDEATHSIG last: entering a user namespace takes it back (prctl(2)). */
 static int prepare(void *context)
 {
 	struct preparation *preparation = context;
-	int error = preparation->enters ? namespaces_enter(&preparation->namespaces) : 0;
+	int error;
 
+	if (setsid() < 0)
+		return -errno;
+	error = preparation->enters ? namespaces_enter(&preparation->namespaces) : 0;
 	if (error)
 		return error;
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)

@@ -82,6 +82,21 @@ def test_sigterm_while_it_starts(make_rootless):
     broker.wait_nothing_left()
 
 
+def test_a_terminals_interrupt_ends_it_in_good_order(make_rootless, bin_dir):
+    """It goes to everything that the terminal started."""
+    broker = make_rootless()
+    with open(broker.log_path, "a") as log:
+        command = [bin_dir / "vmnet-broker", "--rootless"]
+        process = broker.owner.popen(command, stdout=log, stderr=log, start_new_session=True)
+    broker.wait_whole()
+    wait_for(lambda: broker.socket_path.exists(), 10, "its socket")
+    Holder(broker, "shared").close()
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(15) == 0
+    broker.wait_nothing_left()
+    assert "WARN" not in broker.log() and "ERROR" not in broker.log()
+
+
 def start_clients(broker, count):
     command = [broker.bin_dir / "vmnet-client", "--network", "shared", "--", "env"]
     return [broker.owner.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(count)]
@@ -149,6 +164,8 @@ def test_sigterm_leaves_networks_in_use_and_the_last_vm_ends_them(make_rootless)
     assert broker.terminate() == 0
     wait_for(lambda: set(broker.parts()) == {"pause"}, 10, "the end of all but the pause process")
     assert len(broker.links()) == 2
+    files = [os.readlink(f"/proc/{before}/{name}") for name in ("cwd", "fd/0", "fd/1", "fd/2")]
+    assert files == ["/", *["/dev/null"] * 3], "nothing of who started the broker"
     broker.start()
     assert broker.pid("pause") == before
     with broker.connect() as peer:
