@@ -468,6 +468,21 @@ int verbs_answer(struct priv_context *context, const void *bytes, size_t size,
 	return result;
 }
 
+/* fds that are on their way, of any process of root, are limited by how many priv may open
+ * (unix(7), ETOOMANYREFS). That is no fault of the front's, which hears of it. */
+static ssize_t send_reply(int socket, struct verb_reply *reply, const struct fd_list *fds)
+{
+	ssize_t size = fd_send(socket, reply, sizeof(*reply), fds->fds, fds->count);
+
+	if (size != -ETOOMANYREFS)
+		return size;
+	reply->result = -ETOOMANYREFS;
+	reply->value = 0;
+	snprintf(reply->detail, sizeof(reply->detail),
+		"too many files of root's are on their way to other processes; try again later");
+	return fd_send(socket, reply, sizeof(*reply), NULL, 0);
+}
+
 int verbs_serve(struct priv_context *context, int socket, struct verb_reply *ret_reply)
 {
 	cleanup_outcome struct verb_outcome outcome;
@@ -489,7 +504,7 @@ int verbs_serve(struct priv_context *context, int socket, struct verb_reply *ret
 	if (size < 0)
 		return (int)size;
 	verbs_answer(context, bytes, (size_t)size, &fds, &reply, &outcome);
-	size = fd_send(socket, &reply, sizeof(reply), outcome.fds.fds, outcome.fds.count);
+	size = send_reply(socket, &reply, &outcome.fds);
 	if (size < 0)
 		return size == -EAGAIN ? -ENOBUFS : (int)size;
 	*ret_reply = reply;

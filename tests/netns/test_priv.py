@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -824,6 +825,19 @@ def test_as_many_forwards_as_there_can_be(unchanged, captured, lab):
 
 
 # Requests that are none
+
+
+def test_when_root_s_fds_on_their_way_are_too_many(unchanged, captured):
+    """The kernel lets priv pass none then (unix(7), ETOOMANYREFS), which is an answer, and not the front's fault."""
+    most = 64
+    resource.prlimit(captured.pid, resource.RLIMIT_NOFILE, (most, most))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for _ in range(most + 1):
+            socket.send_fds(ours, [b"x"], [ours.fileno()])
+        captured.refused(errno.ETOOMANYREFS, verbs.create_tap(OURS, 1))
+    for fd in wait_for(lambda: captured.call(verbs.create_tap(OURS, 1)).fds, 5, "what was on its way is gone"):
+        os.close(fd)
 
 
 def test_unknown_verbs(unchanged, captured):
