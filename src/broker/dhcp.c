@@ -318,6 +318,15 @@ void dhcp_reload(struct dhcp *dhcp)
 		send_reload(dhcp);
 }
 
+/* "DHCPACK(LINK) ADDRESS MAC NAME": any word of ours may be in a VM's name. */
+static bool is_of_a_vm(const char *line)
+{
+	size_t letters = strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+	return letters > strlen("DHCP") && strncmp(line, "DHCP", strlen("DHCP")) == 0 &&
+	       line[letters] == '(';
+}
+
 bool dhcp_line_is_warning(const char *line)
 {
 	static const char *const words[] = {
@@ -339,7 +348,7 @@ bool dhcp_line_is_warning(const char *line)
 	};
 
 	/* What mode host is, and a shared network on a host that is offline. */
-	if (strstr(line, "no upstream servers configured"))
+	if (is_of_a_vm(line) || strstr(line, "no upstream servers configured"))
 		return false;
 	for (size_t i = 0; i < array_length(words); i++)
 		if (strcasestr(line, words[i]))
@@ -372,7 +381,7 @@ static void log_line(struct dhcp *dhcp, const char *text)
 	if (suppressed > 0)
 		log_warn(tag, "dnsmasq: %u warnings were left out", suppressed);
 	log_warn(tag, "dnsmasq: %s", text);
-	dhcp->owner->warned(dhcp->context, text);
+	dhcp->owner->complained(dhcp->context, text);
 }
 
 /* What its log says last of one reading: "read DIRECTORY/NETWORK.hosts", or "read

@@ -39,8 +39,10 @@ struct dhcp_owner {
 	void (*leased)(void *context, struct mac mac, struct in_addr address, const char *name);
 	/* A VM gave its address back. */
 	void (*released)(void *context, struct mac mac, struct in_addr address);
-	/* It said something that tells of trouble, or has ended: one line for people. */
+	/* It has ended: one line for people. */
 	void (*warned)(void *context, const char *text);
+	/* It said something that tells of trouble; its words may name any VM and what it asked. */
+	void (*complained)(void *context, const char *text);
 };
 
 /* Zero it, then dhcp_init(). The fields are dhcp.c's. */

@@ -91,6 +91,18 @@ void events_tell_warning(const struct network *network, const char *what, const 
 				       });
 }
 
+void events_tell_complaint(const struct network *network, const char *text)
+{
+	events_tell(network->registry, &(struct event){
+					       .kind = BROKER_EVENT_WARNING,
+					       .what = "dnsmasq",
+					       .network = network->name,
+					       .has_owner = true,
+					       .owner = RECORDS_OWNER_UNKNOWN,
+					       .text = text,
+				       });
+}
+
 void events_tell_refusal(const struct registry *registry, uid_t uid, const struct failure *failure)
 {
 	events_tell(registry, &(struct event){
@@ -111,6 +123,7 @@ static void tell_mistake(void *context, const char *network, const char *mistake
 				     .what = "mistake",
 				     .network = network,
 				     .has_owner = !network,
+				     .owner = RECORDS_OWNER_UNKNOWN,
 				     .text = mistake,
 			     });
 }

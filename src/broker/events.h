@@ -51,6 +51,9 @@ void events_tell_forward(
 /* Something is wrong with a network: what is a word for programs. */
 void events_tell_warning(const struct network *network, const char *what, const char *text);
 
+/* What dnsmasq has to say of a network, which may be of any VM: for root. */
+void events_tell_complaint(const struct network *network, const char *text);
+
 /* A user's call was refused. */
 void events_tell_refusal(const struct registry *registry, uid_t uid, const struct failure *failure);
 

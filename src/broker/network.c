@@ -216,6 +216,11 @@ static void handle_warned(void *context, const char *text)
 	events_tell_warning(context, "dhcp", text);
 }
 
+static void handle_complained(void *context, const char *text)
+{
+	events_tell_complaint(context, text);
+}
+
 static const struct dhcp_owner dhcp_owner = {
 	.serving = handle_serving,
 	.failed = handle_failed,
@@ -223,6 +228,7 @@ static const struct dhcp_owner dhcp_owner = {
 	.leased = handle_leased,
 	.released = handle_released,
 	.warned = handle_warned,
+	.complained = handle_complained,
 };
 
 void network_free(struct network *network)

@@ -252,6 +252,16 @@ def test_the_configuration(broker):
         assert "networks.json:1:1" in roots.until("configuration", "mistake", lambda event: "network" not in event)["text"]
 
 
+def test_names_of_vms_are_no_trouble(broker):
+    """Words that dnsmasq's own complaints have, in a name that another user's VM told."""
+    with Watch(broker, MEMBER) as watch, broker.connect(OTHER) as peer:
+        with contextlib.closing(TapVm(peer, hostname="failover-error")) as vm:
+            assert vm.lease() == vm.address
+        watch.until("network", "lingering")
+        assert {event["kind"] for event in watch.events} <= {"ready", "network"}
+        assert "failover" not in json.dumps(watch.events)
+
+
 def test_dnsmasq_that_ended(broker):
     with broker.connect(MEMBER) as peer, Watch(broker, MEMBER) as watch:
         peer.call("AcquireNetwork", network="shared")

@@ -216,9 +216,10 @@ static void what_is_wrong_is_told(void **state)
 	assert_told(fixture, "interface gone\nnetwork lingering\n");
 	platform_fake_say_line(
 		fixture->platform, "lab", "dnsmasq-dhcp: no address range available");
-	assert_told(fixture, "warning dhcp\n");
+	assert_told(fixture, "warning dnsmasq\n");
 	assert_string_equal(last_text(fixture, "text"), "no address range available");
-	assert_true(fixture->is_for_user && fixture->is_for_root && !fixture->is_for_stranger);
+	/* Such as: not giving name secret to the DHCP lease of 10.0.0.5 because ... */
+	assert_true(!fixture->is_for_user && fixture->is_for_root && !fixture->is_for_stranger);
 }
 
 static void drops_are_told_while_somebody_listens(void **state)

@@ -1411,6 +1411,9 @@ static void trouble_is_told_from_chatter(void **state)
 		{"warning: no upstream servers configured", false},
 		{"started, version 2.90 cachesize 150", false},
 		{"DHCPACK(vmbr0) 10.0.0.2 52:54:00:00:00:01 web", false},
+		{"DHCPACK(vmbr0) 10.0.0.2 52:54:00:00:00:01 failover", false},
+		{"DHCPDISCOVER(vmbr0) 52:54:00:00:00:01 error", false},
+		{"DHCP(vmbr0): bad packet", true},
 		{"using nameserver 10.0.0.53#53", false},
 	};
 
