@@ -49,14 +49,21 @@ static void prefix_to_text(const struct bridge_facts *bridge, char text[INET6_AD
 	inet_ntop(AF_INET6, &prefix, text, INET6_ADDRSTRLEN);
 }
 
-/* Nobody forwards what is link-local (RFC 4291 2.5.6), so that the prefix is all there is. */
-static void write_ipv6_source_rule(FILE *out, const struct bridge_facts *bridge)
+/*
+ * Nobody forwards what is link-local (RFC 4291 2.5.6), so that as a source the prefix is all there
+ * is. IPv4 in IPv6, and no address at all, are on no wire (2.5.2, 2.5.5): where sockets send on, as
+ * pasta's do, they would be the host's loopback.
+ */
+static void write_ipv6_rules(FILE *out, const struct bridge_facts *bridge)
 {
 	char prefix[INET6_ADDRSTRLEN];
 
 	prefix_to_text(bridge, prefix);
 	if (bridge->has_ipv6)
-		fprintf(out, "iifname \"%s\" ip6 saddr != %s/64 drop\n", bridge->name, prefix);
+		fprintf(out,
+			"iifname \"%s\" ip6 saddr != %s/64 drop\n"
+			"iifname \"%s\" ip6 daddr { ::/96, ::ffff:0:0/96 } drop\n",
+			bridge->name, prefix, bridge->name);
 	else
 		fprintf(out, "iifname \"%s\" meta nfproto ipv6 drop\n", bridge->name);
 }
@@ -68,7 +75,7 @@ static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
 	ipv4_subnet_to_text(bridge->subnet, subnet);
 	if (bridge->mode == NETWORK_MODE_SHARED) {
 		fprintf(out, "iifname \"%s\" ip saddr != %s drop\n", bridge->name, subnet);
-		write_ipv6_source_rule(out, bridge);
+		write_ipv6_rules(out, bridge);
 		if (*bridge->uplink)
 			fprintf(out, "iifname \"%s\" oifname != \"%s\" drop\n", bridge->name,
 				bridge->uplink);

@@ -104,6 +104,16 @@ def udp6(source: str, source_port: int, destination: str, destination_port: int,
     return ipv6(source, destination, PROTOCOL_UDP, ports + struct.pack("!H", total) + data)
 
 
+def tcp6_syn(source: str, source_port: int, destination: str, destination_port: int) -> bytes:
+    """An IPv6 packet that asks for a connection."""
+
+    def segment(total: int) -> bytes:
+        return struct.pack("!HHIIBBHHH", source_port, destination_port, 1, 0, 5 << 4, 2, 65535, total, 0)
+
+    total = checksum(_pseudo6(source, destination, PROTOCOL_TCP, 20) + segment(0))
+    return ipv6(source, destination, PROTOCOL_TCP, segment(total))
+
+
 def link_local(mac: str) -> str:
     """The IPv6 address that follows from a MAC (RFC 4291, appendix A)."""
     m = mac_bytes(mac)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from lib import frames
 from lib.attacks import ATTACKS, markers
 from lib.broker import Varlink, VarlinkError
 from lib.holder import Holder, Listener
@@ -25,6 +28,7 @@ from lib.lab import (
     process_name,
     wait_for,
 )
+from lib.readiness import readable
 from lib.resolver import resolve
 from lib.rootless import PARTS, OrdinaryUser, RootlessBroker, capabilities, user_namespace
 from lib.rootless_world import SERVICE_PORT, WORLD_NAMES, KernelVm, prepare_world
@@ -314,6 +318,32 @@ def test_the_hosts_loopback_is_not_the_vms(one):
     for address in (UPLINK_ADDRESS6, INTERNET_ADDRESS6):
         with pytest.raises(OSError):
             one.tcp(address, SERVICE_PORT, timeout_s=1)
+
+
+def test_no_spelling_of_the_hosts_loopback_leads_there(place, shared_broker, hold):
+    """A guest's kernel sends nothing to these, but a guest may; a socket of pasta's takes them for the loopback."""
+    port = 4322
+    guest = hold("shared")
+    source = guest.reply["network"]["ipv6Prefix"].removesuffix("/64") + "99"
+    gateway = guest.resolve(guest.gateway)
+    with contextlib.ExitStack() as stack:
+        services = []
+        for family, own in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                service = stack.enter_context(place.lab.host.socket(family, kind))
+                service.bind((own, port))
+                services.append(service)
+                if kind == socket.SOCK_STREAM:
+                    service.listen()
+        packets = [frames.udp6(source, 5555, WORLD_ADDRESS6, 7, b"to the world")]
+        for address in ("::ffff:127.0.0.1", "::ffff:0.0.0.0", "::", "::127.0.0.1", "::1"):
+            packets.insert(0, frames.tcp6_syn(source, 5555, address, port))
+            packets.insert(0, frames.udp6(source, 5555, address, port, b"to the host"))
+        for packet in packets:
+            guest.send(frames.ethernet(gateway, guest.mac, frames.ETHERTYPE_IPV6, packet))
+        # pasta takes them in their order: who is asked where the answer to the last one goes has sent all.
+        assert any(frames.in6(source) in frame[54:] for frame in guest.received(10)), "the world answers"
+        assert not [service.getsockname() for service in services if readable([service], 0)]
 
 
 def test_isolated_vms_reach_the_world_only(hold):

@@ -453,18 +453,20 @@ static void ipv6_leaves_from_its_prefix_only(void **state)
 {
 	struct bridge_facts facts = facts_with_ipv6(NETWORK_MODE_SHARED);
 	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
-	char rules[4][160];
+	char rules[5][160];
 	const char *parts[array_length(rules)];
 
 	snprintf(rules[0], sizeof(rules[0]),
 		"iifname \"%s\" ip6 saddr != fd12:3400:0:7::/64 drop\n", facts.name);
-	snprintf(rules[1], sizeof(rules[1]), "oifname \"%s\" ct state established,related accept\n",
+	snprintf(rules[1], sizeof(rules[1]),
+		"iifname \"%s\" ip6 daddr { ::/96, ::ffff:0:0/96 } drop\n", facts.name);
+	snprintf(rules[2], sizeof(rules[2]), "oifname \"%s\" ct state established,related accept\n",
 		facts.name);
-	snprintf(rules[2], sizeof(rules[2]),
+	snprintf(rules[3], sizeof(rules[3]),
 		"oifname != \"%s\" ip6 saddr fd12:3400:0:7::/64 ip6 daddr != ff00::/8"
 		" meta l4proto { tcp, udp } masquerade to :1024-65535\n",
 		facts.name);
-	snprintf(rules[3], sizeof(rules[3]),
+	snprintf(rules[4], sizeof(rules[4]),
 		"ip6 saddr fd12:3400:0:7::/64 ip6 daddr != ff00::/8 masquerade\n");
 	for (size_t i = 0; i < array_length(rules); i++)
 		parts[i] = rules[i];
