@@ -27,11 +27,23 @@ void log_set_verbose(bool verbose)
 	show_debug = verbose;
 }
 
+/* Terminals take U+0080 to U+009F, two bytes of UTF-8, for control characters too. */
+static bool is_long_control(const char *text)
+{
+	return (unsigned char)text[0] == 0xc2 && ((unsigned char)text[1] & 0xe0) == 0x80;
+}
+
 static void hide_control_characters(char *text)
 {
-	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
-			*text = '?';
+	char *end = text;
+
+	for (; *text; text++) {
+		bool is_long = is_long_control(text);
+
+		*end++ = is_long || (unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text;
+		text += is_long;
+	}
+	*end = '\0';
 }
 
 /* A pipe that nobody reads any more must not keep its writer from ending. */

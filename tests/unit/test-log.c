@@ -38,12 +38,14 @@ static void restore(struct fixture *fixture)
 
 static void test_line_has_level_tag_and_harmless_text(void **state)
 {
-	static const char expected[] = "WARN  [main] one?ERROR two\n";
+	static const char expected[] = "WARN  [main] one?ERROR two ?31m \xc3\xa4\n";
 	char text[sizeof(expected)] = "";
 	struct fixture fixture;
 
 	redirect(&fixture);
-	log_warn("main", "one\nERROR %s", "two");
+	log_warn("main", "one\nERROR %s",
+		"two \xc2\x9b"
+		"31m \xc3\xa4");
 	assert_int_equal(read(fixture.reader, text, sizeof(text)), sizeof(expected) - 1);
 	restore(&fixture);
 	assert_string_equal(text, expected);
