@@ -6,13 +6,22 @@ _vmnetctl_commands() {
     "$1" --help 2>/dev/null | sed -n '/^commands:$/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p'
 }
 
-# "--option METAVAR" a line, of the program or, with $2, of that command; "=" before the metavariable when only --option=VALUE
-# takes one.
+# "--option METAVAR" a line, of the program or, with $2, of that command, and the same with its letter; "=" before the
+# metavariable when only --option=VALUE takes one.
 _vmnetctl_options() {
     "$@" --help 2>/dev/null | sed -nE '
+        s/^  (-.), (--[a-z-]+) ([A-Z]+) .*/\1 \3\n\2 \3/p; t
         s/^  (-.,|   ) --([a-z-]+)\[=([A-Z]+)\] .*/--\2 =\3/p; t
         s/^  (-.,|   ) --([a-z-]+) ([A-Z]+) .*/--\2 \3/p; t
         s/^  (-.,|   ) --([a-z-]+) .*/--\2/p'
+}
+
+# What an option takes, of lines as above; nothing: it takes none, or does not exist. $1: the option.
+_vmnetctl_metavariable() {
+    local option kind
+    while read -r option kind; do
+        [ "$option" = "$1" ] && printf '%s\n' "$kind" && return
+    done
 }
 
 # What stands for positional arguments in a command's usage, one a line.
@@ -58,7 +67,7 @@ _vmnetctl() {
             [ "$value" = PATH ] && ask+=(--socket "$word")
             value=
         elif [[ $word == -* ]]; then
-            value=$(sed -n "s/^$word //p" <<<"$options" | head -n 1)
+            value=$(_vmnetctl_metavariable "$word" <<<"$options")
             # What may be given only behind "=" is not the next word.
             [[ $value == "="* ]] && [ "${COMP_WORDS[i + 1]}" != "=" ] && value=
             value=${value#=}
@@ -76,7 +85,7 @@ _vmnetctl() {
     elif [ -n "$value" ]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_vmnetctl_values "$value" "${ask[@]}")" -- "$cur")
     elif [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$(cut -d ' ' -f 1 <<<"$options")" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "$(sed -nE 's/^(--[^ ]+).*/\1/p' <<<"$options")" -- "$cur")
     elif [ -z "$command" ]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_vmnetctl_commands "$program")" -- "$cur")
     else

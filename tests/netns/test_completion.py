@@ -138,6 +138,22 @@ def test_values(complete, broker, files):
             os.close(fd)
 
 
+def test_options_by_their_letters(complete, files):
+    assert complete("capture", "-w", "out.pcapng", "la") == ["lab", "lab-2.x"], "the file is no network"
+    assert "vmnetctl.bash" in complete("capture", "-w", "", cwd=files)
+    assert complete("capture", "-w/tmp/x", "la") == ["lab", "lab-2.x"]
+    assert complete("capture", "lab", "-w/tmp/x", "--sn") == ["--snaplen"]
+
+
+def test_what_was_typed_is_no_program(complete, files):
+    """Such as one of sed's, which runs commands."""
+    mark = files.parent / "mark"
+    mark.touch()
+    assert complete("capture", "-.*/rm mark/e#", "--sn", cwd=files.parent) == ["--snaplen"]
+    assert complete("-.*/rm mark/e#", "net", cwd=files.parent) == ["network", "networks"]
+    assert mark.exists()
+
+
 def test_values_behind_an_equals_sign(complete):
     # bash makes three words of it, zsh one.
     split = ("--network", "=") if complete.shell == "bash" else ()
