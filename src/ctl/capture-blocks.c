@@ -9,7 +9,6 @@
 #define BLOCK_STATISTICS 5
 #define BLOCK_PACKET     6
 #define BLOCK_MIN        12
-#define BLOCK_MAX        (1u << 20)
 #define STATISTICS_BODY  20 /* where its options begin */
 #define OPTION_DROPPED   5
 #define PACKET_ORIGINAL  24 /* where its length is */
@@ -78,7 +77,7 @@ static bool has_bad_length(const struct capture_blocks *blocks)
 {
 	uint32_t length = read_uint32(blocks, 4);
 
-	return length < BLOCK_MIN || length > BLOCK_MAX || length % 4 != 0;
+	return length < BLOCK_MIN || length > CAPTURE_BLOCKS_MAX || length % 4 != 0;
 }
 
 int capture_blocks_take(struct capture_blocks *blocks, const uint8_t *bytes, size_t size)

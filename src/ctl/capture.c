@@ -173,18 +173,36 @@ static int write_all(const struct capturing *capturing, const uint8_t *bytes, si
 	return 0;
 }
 
-/* Returns 1 when there was a piece, 0 at the end, -1 when it could not be written. */
+static int report_stream(void)
+{
+	log_error(CTL_TAG, "capture: what the broker sent cannot be understood; is it of another "
+			   "version than this program? See vmnetctl --version");
+	return -1;
+}
+
+/*
+ * Returns 1 when there was a piece, 0 at the end, -1 when it could not be written. What a killed
+ * broker cut off would make the next section unreadable, so a block is kept until it is whole.
+ */
 static int copy_piece(struct capturing *capturing)
 {
-	static uint8_t piece[PIECE_SIZE];
-	ssize_t size = read(capturing->stream, piece, sizeof(piece));
+	static uint8_t piece[CAPTURE_BLOCKS_MAX + PIECE_SIZE];
+	struct capture_blocks *blocks = &capturing->blocks;
+	size_t kept = blocks->size;
+	ssize_t size = read(capturing->stream, piece + kept, PIECE_SIZE);
+	size_t whole;
 
 	if (size < 0 && (errno == EINTR || errno == EAGAIN))
 		return 1;
 	if (size <= 0)
 		return 0;
-	(void)capture_blocks_take(&capturing->blocks, piece, (size_t)size);
-	return write_all(capturing, piece, (size_t)size) < 0 ? -1 : 1;
+	if (capture_blocks_take(blocks, piece + kept, (size_t)size) < 0)
+		return report_stream();
+	whole = kept + (size_t)size - blocks->size;
+	if (write_all(capturing, piece, whole) < 0)
+		return -1;
+	memmove(piece, piece + whole, blocks->size);
+	return 1;
 }
 
 /* The other side writes what belongs to the end. Another signal ends us at once. */
@@ -229,6 +247,7 @@ static int copy(struct capturing *capturing)
 			result = copy_piece(capturing);
 	}
 	fd_close(take_fd(&capturing->stream));
+	capturing->blocks.size = 0;
 	return result;
 }
 

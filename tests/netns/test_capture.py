@@ -559,6 +559,33 @@ def test_a_restart_of_the_broker(broker, holder, ctl, path, part):
     wait_none(broker)
 
 
+def test_what_was_cut_off_is_not_in_the_file(broker, holder, ctl, path):
+    """A broker that is killed while vmnetctl does not read: the process has written a part of a packet."""
+    vm = holder()
+    process = ctl("shared", "-w", path, text=True)
+    wait_for(lambda: path.exists() and path.stat().st_size > 100, 10, "the capture has begun")
+    process.send_signal(signal.SIGSTOP)
+    frame = vm.datagram(b"z" * 30_000)
+    for _ in range(1_000):
+        vm.send(frame)
+    broker.kill("priv")
+    wait_none(broker)
+    broker.start()
+    process.send_signal(signal.SIGCONT)
+    wait_for(lambda: capture_pids(broker), 10, "the next capture")
+
+    def has_packet():
+        vm.send(vm.datagram(b"behind the restart"))
+        return b"behind the restart" in path.read_bytes()
+
+    wait_for(has_packet, 10, "packets again")
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=10)
+    found = Capture.read(path.read_bytes())
+    assert process.returncode == 0 and found.sections == 2 and len(found.packets) > 100
+    assert int(re.match(r"\d+", said)[0]) == len(found.packets)
+
+
 def test_a_killed_vmnetctl_leaves_nothing(broker, holder, ctl):
     holder()
     process = ctl("shared", stdout=subprocess.DEVNULL)
