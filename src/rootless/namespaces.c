@@ -3,6 +3,7 @@
 #include "base/spawn.h"
 #include "base/text.h"
 #include "rootless/pause.h"
+#include "rootless/sockets.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #define PAUSE_PATIENCE_MS 5000
@@ -180,29 +180,20 @@ static int enter_session(void *context)
 
 /* --- the pause process --- */
 
-static int make_address(const char *runtime_directory, struct sockaddr_un *ret_address)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int length = snprintf(
-		address.sun_path, sizeof(address.sun_path), "%s/" PAUSE_SOCKET, runtime_directory);
-
-	if ((size_t)length >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	*ret_address = address;
-	return 0;
-}
-
 /* Bound only: who calls listen(2) is who SO_PEERCRED tells of. */
 static int bind_pause(const char *runtime_directory, int *ret_fd)
 {
 	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un address;
-	int error = make_address(runtime_directory, &address);
+	int error;
 
+	if (fd < 0)
+		return -errno;
+	error = sockets_make_address(runtime_directory, PAUSE_SOCKET, &address);
 	if (error)
 		return error;
 	unlink(address.sun_path);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
 	*ret_fd = take_fd(&fd);
 	return 0;
@@ -212,7 +203,7 @@ static void unlink_pause(const char *runtime_directory)
 {
 	struct sockaddr_un address;
 
-	if (make_address(runtime_directory, &address) == 0)
+	if (sockets_make_address(runtime_directory, PAUSE_SOCKET, &address) == 0)
 		unlink(address.sun_path);
 }
 
@@ -337,16 +328,20 @@ static bool is_over(int connection)
 int namespaces_open_pause(const char *runtime_directory, struct namespaces *ret_namespaces)
 {
 	cleanup_namespaces struct namespaces namespaces;
-	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cleanup_fd int fd = -1;
 	struct sockaddr_un address;
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
-	int error = make_address(runtime_directory, &address);
+	int error;
 
 	namespaces_init(&namespaces);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	error = sockets_make_address(runtime_directory, PAUSE_SOCKET, &address);
 	if (error)
 		return error;
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		return errno == ECONNREFUSED ? -ENOENT : -errno;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
 		return -errno;

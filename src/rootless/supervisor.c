@@ -4,6 +4,7 @@
 #include "base/sandbox.h"
 #include "base/spawn.h"
 #include "rootless/pasta.h"
+#include "rootless/sockets.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,10 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 #include <time.h>
@@ -72,62 +70,6 @@ struct supervisor {
 	sd_event_source *patience;
 	sd_event_source *pause; /* the end of its process */
 };
-
-/* --- sockets --- */
-
-static int make_address(
-	const struct supervisor *supervisor, const char *name, struct sockaddr_un *ret_address)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s",
-		supervisor->options->runtime_directory, name);
-
-	if ((size_t)length >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	*ret_address = address;
-	return 0;
-}
-
-/* Ours, so that who connects while its server is being restarted waits in the queue. */
-static int open_listener(const struct supervisor *supervisor, const char *name, int *ret_fd)
-{
-	cleanup_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un address;
-	int error = make_address(supervisor, name, &address);
-
-	if (error)
-		return error;
-	/* What a dead broker left: this one has the directory's lock. */
-	unlink(address.sun_path);
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ||
-		chmod(address.sun_path, 0600) < 0 || listen(fd, SOMAXCONN) < 0)
-		return -errno;
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
-
-static void close_listener(const struct supervisor *supervisor, const char *name, int fd)
-{
-	struct sockaddr_un address;
-
-	if (fd >= 0 && make_address(supervisor, name, &address) == 0)
-		unlink(address.sun_path);
-	fd_close(fd);
-}
-
-static int connect_to(const struct supervisor *supervisor, const char *name, int *ret_fd)
-{
-	cleanup_fd int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address;
-	int error = make_address(supervisor, name, &address);
-
-	if (error)
-		return error;
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-		return -errno;
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
 
 /* --- starting each --- */
 
@@ -193,7 +135,7 @@ static int start_front(struct child *child)
 {
 	struct supervisor *supervisor = child->supervisor;
 	cleanup_fd int verbs = -1;
-	int error = connect_to(supervisor, "priv", &verbs);
+	int error = sockets_connect(supervisor->options->runtime_directory, "priv", &verbs);
 	const struct spawn_fd fds[] = {
 		{verbs, CHILD_SOCKET_FD}, {supervisor->options->listen_fd, CHILD_LISTEN_FD}};
 
@@ -594,18 +536,21 @@ static void stop_children(struct supervisor *supervisor)
 
 static void done(struct supervisor *supervisor)
 {
+	const char *runtime_directory = supervisor->options->runtime_directory;
+
 	stop_children(supervisor);
 	sd_event_source_disable_unref(supervisor->patience);
 	sd_event_source_disable_unref(supervisor->pasta_source);
 	sd_event_source_disable_unref(supervisor->pause);
 	fd_close(supervisor->pasta_log);
 	sd_event_unref(supervisor->event);
-	close_listener(supervisor, "priv", supervisor->priv_listener);
-	close_listener(supervisor, "forwarder", supervisor->forwarder_listener);
+	sockets_close(runtime_directory, "priv", supervisor->priv_listener);
+	sockets_close(runtime_directory, "forwarder", supervisor->forwarder_listener);
 }
 
 static int run(struct supervisor *supervisor)
 {
+	const char *runtime_directory = supervisor->options->runtime_directory;
 	int error = open_loop(supervisor);
 
 	if (!error)
@@ -613,9 +558,10 @@ static int run(struct supervisor *supervisor)
 	if (!error)
 		error = sandbox_no_new_privileges();
 	if (!error)
-		error = open_listener(supervisor, "priv", &supervisor->priv_listener);
+		error = sockets_listen(runtime_directory, "priv", &supervisor->priv_listener);
 	if (!error)
-		error = open_listener(supervisor, "forwarder", &supervisor->forwarder_listener);
+		error = sockets_listen(
+			runtime_directory, "forwarder", &supervisor->forwarder_listener);
 	if (error) {
 		log_error(TAG, "starting failed: %s", strerror(-error));
 		return error;
