@@ -12,8 +12,8 @@
 /*
  * $XDG_RUNTIME_DIR/vmnet-broker, else /run/user/UID/vmnet-broker, where the directory above is this
  * user's; else /tmp/vmnet-broker-UID. The environment of a process that gained privileges is not
- * asked. It need not exist. -ENAMETOOLONG; -EPERM: the last one is taken by somebody else, and path
- * says which it is.
+ * asked. It need not exist. -ENAMETOOLONG; -EPERM: the last one is somebody else's, or others may
+ * write there, and path says which it is.
  */
 int user_runtime_directory(char *path, size_t size);
 

@@ -441,7 +441,8 @@ static int fill_user_paths(struct arguments *arguments)
 	if (error) {
 		log_error("main", "%s: %s; --runtime-dir or XDG_RUNTIME_DIR says where to be",
 			*runtime ? runtime : "the runtime directory",
-			error == -EPERM ? "it is somebody else's" : strerror(-error));
+			error == -EPERM ? "it is somebody else's, or others may write there"
+					: strerror(-error));
 		return error;
 	}
 	if (!arguments->runtime_directory)

@@ -64,7 +64,7 @@ static int write_resolv_conf(int fd, const struct inside_options *options)
 		"nameserver %s\nsearch %s\n",
 		options->name_server, options->domain);
 
-	/* mkstemp(3) makes it the owner's; a command may read it as another of the namespace. */
+	/* mkostemp(3) makes it the owner's; a command may read it as another of the namespace. */
 	return length < 0 || fchmod(fd, 0644) < 0 ? -errno : 0;
 }
 
@@ -93,7 +93,7 @@ static int use_name_server(const struct inside_options *options)
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return -errno;
 	snprintf(path, sizeof(path), "%s/resolv.conf-XXXXXX", options->runtime_directory);
-	fd = mkstemp(path);
+	fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	error = write_resolv_conf(fd, options);

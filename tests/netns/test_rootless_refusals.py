@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -207,13 +208,17 @@ def test_check_config(make_rootless):
     assert not broker.leftovers()
 
 
-def test_a_directory_in_tmp_that_is_somebody_elses(make_rootless, command):
+@pytest.mark.parametrize("is_own", [False, True], ids=["of another user", "open to others"])
+def test_a_directory_in_tmp_that_is_not_only_his(make_rootless, command, is_own):
     broker = make_rootless(session=False)
     broker.runtime_dir.mkdir()
+    if is_own:
+        os.chown(broker.runtime_dir, broker.member.uid, broker.member.gid)
+        broker.runtime_dir.chmod(0o770)
     try:
         result = broker.owner.run(command, check=False)
         assert result.returncode == 1
-        assert str(broker.runtime_dir) in result.stderr and "somebody else's" in result.stderr
+        assert f"{broker.runtime_dir}: it is somebody else's, or others may write there" in result.stderr
     finally:
         broker.runtime_dir.rmdir()
 
