@@ -23,6 +23,8 @@
 #define RESTART_DELAY_US     (UINT64_C(100) * 1000)
 #define RESTART_DELAY_MAX_US (UINT64_C(5) * 1000000)
 #define TIMER_ACCURACY_US    1000
+#define LOCK_TRIES           250
+#define LOCK_POLL_MS         20
 
 enum priv_state {
 	PRIV_SERVING,   /* a front runs; its death leads to waiting, its exit 0 to the end */
@@ -368,9 +370,24 @@ static int open_loop(struct priv *priv)
 	return error < 0 ? error : 0;
 }
 
-static int lock_namespace(void)
+/*
+ * An ordinary user's namespaces are taken over from a broker that was killed, whose priv is about
+ * to follow it; that nobody else serves there is said by the runtime directory's lock.
+ */
+static int await_lock(bool is_rootless)
 {
 	int lock = namespace_lock_take();
+
+	for (int tries = 0; is_rootless && lock == -EADDRINUSE && tries < LOCK_TRIES; tries++) {
+		poll(NULL, 0, LOCK_POLL_MS);
+		lock = namespace_lock_take();
+	}
+	return lock;
+}
+
+static int lock_namespace(bool is_rootless)
+{
+	int lock = await_lock(is_rootless);
 
 	if (lock == -EADDRINUSE)
 		log_error(TAG, "another vmnet-broker runs in this network namespace: use that one, "
@@ -469,7 +486,7 @@ int priv_run(const struct priv_options *options)
 	result = confine();
 	if (result)
 		return result;
-	lock = lock_namespace();
+	lock = lock_namespace(options->is_rootless);
 	if (lock < 0)
 		return lock;
 	front_init(&priv.front);

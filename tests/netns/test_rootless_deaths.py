@@ -7,7 +7,9 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -26,6 +28,7 @@ WORLD_BREAKS = ("pasta",)
 ENDING = ("front", signal.SIGTERM)
 BACK_S = 1
 YOUNG_S = 5
+NAMESPACE_LOCK = ("127.118.109.110", 4)  # src/priv/namespace-lock.c
 EVERY_PART = ("supervisor", "front", "priv", "forwarder", "pasta", "dnsmasq", "pause")
 
 
@@ -168,6 +171,23 @@ def test_pause_dies_while_there_is_no_broker(place, streams):
     wait_for(lambda: set(place.broker.parts()) == {"pause"}, 10, "all but the pause process end with it")
     place.broker.kill("pause")
     place.start()
+    place.wait_serving(before)
+    assert_unharmed(streams, "VM")
+
+
+def test_a_priv_that_takes_its_time_to_die_is_waited_for(place, streams):
+    """Another holds priv's lock of the namespace when the next broker begins, as a dying priv on a busy machine."""
+    before = place.links()
+    place.broker.kill("supervisor")
+    wait_for(lambda: set(place.broker.parts()) == {"pause"}, 10, "all but the pause process end with it")
+    dying = place.broker.inside.socket(socket.AF_INET, socket.SOCK_STREAM)
+    dying.bind(NAMESPACE_LOCK)
+    place.broker.start("--idle-timeout", "2", wait=False)
+    wait_for(lambda: "priv" in place.broker.parts(), 5, "the next priv")
+    time_to_die = threading.Timer(1, dying.close)
+    time_to_die.start()
+    place.broker.wait_whole(15, EVERY_PART)
+    time_to_die.join()
     place.wait_serving(before)
     assert_unharmed(streams, "VM")
 
