@@ -5,6 +5,7 @@
 #include "broker/bridged.h"
 #include "broker/events.h"
 #include "broker/policy.h"
+#include "broker/rate-limit.h"
 #include "broker/vm-names.h"
 
 #include <arpa/inet.h>
@@ -82,6 +83,15 @@ static void count_captures(
 		*ret_own += capture->uid == uid;
 		*ret_users += capture->uid != 0;
 	}
+}
+
+static size_t count_interfaces(const struct network *network, uid_t uid)
+{
+	size_t count = 0;
+
+	for (const struct interface *found = network->interfaces; found; found = found->next)
+		count += found->record.uid == uid;
+	return count;
 }
 
 static const struct interface *find_interface(const struct registry *registry, const char *name)
@@ -195,6 +205,10 @@ int capture_start(struct registry *registry, const struct credentials *user,
 		return error;
 	if (interface)
 		network = interface->network;
+	error = policy_pace_capture(user->uid, interface ? 1 : count_interfaces(network, user->uid),
+		rate_limit_now_ms(), &registry->captures_free_at_ms, failure);
+	if (error)
+		return error;
 	capture = calloc(1, sizeof(*capture));
 	if (!capture)
 		return failure_set(failure, BROKER_ERROR_INTERNAL, "memory is out");

@@ -73,10 +73,11 @@ struct registry {
 	struct event_listener *listeners;   /* events.c's */
 	struct platform_timer *drops_timer; /* drops.c's; NULL: nobody listened yet */
 	size_t drops_listeners;
-	uint32_t drops_round;        /* 0 is none */
-	struct capture *captures;    /* capture.c's */
-	struct rate_limit diagnoses; /* each reads all of the host's firewalls */
-	bool is_rootless;            /* its networks are in namespaces of an ordinary user */
+	uint32_t drops_round;         /* 0 is none */
+	struct capture *captures;     /* capture.c's */
+	uint64_t captures_free_at_ms; /* policy.c's, of policy_pace_capture() */
+	struct rate_limit diagnoses;  /* each reads all of the host's firewalls */
+	bool is_rootless;             /* its networks are in namespaces of an ordinary user */
 	bool is_stopping; /* the broker ends: what is leased to connections stays for the next */
 };
 

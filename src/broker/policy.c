@@ -90,3 +90,21 @@ int policy_check_capture(uid_t uid, size_t own, size_t of_users, struct failure 
 			POLICY_CAPTURES_OF_USERS);
 	return 0;
 }
+
+int policy_pace_capture(uid_t uid, size_t interfaces, uint64_t now_ms, uint64_t *free_at_ms,
+	struct failure *failure)
+{
+	const uint64_t burst_ms = POLICY_CAPTURE_BURST * 1000 / POLICY_CAPTURE_RATE;
+	uint64_t cost_ms = (POLICY_CAPTURE_START + interfaces) * 1000 / POLICY_CAPTURE_RATE;
+	uint64_t after_ms = (*free_at_ms > now_ms ? *free_at_ms : now_ms) + cost_ms;
+
+	if (uid == 0)
+		return 0;
+	if (after_ms > now_ms + burst_ms)
+		return failure_set(failure, BROKER_ERROR_QUOTA_EXCEEDED,
+			"users started captures of too many interfaces within a short time; try "
+			"again in %llu s",
+			(unsigned long long)(after_ms - now_ms - burst_ms) / 1000 + 1);
+	*free_at_ms = after_ms;
+	return 0;
+}

@@ -26,6 +26,22 @@
 int policy_check_peer(uid_t uid, size_t peers, size_t peers_of_user, struct failure *failure);
 int policy_check_hold(const char *network, size_t networks_held, struct failure *failure);
 
+/*
+ * How often users may start captures: each costs priv, which serves nobody else meanwhile, a
+ * process and a socket an interface. What a process costs is counted as so many interfaces.
+ */
+#define POLICY_CAPTURE_START 16
+#define POLICY_CAPTURE_BURST 1024 /* interfaces in captures that start one after the other */
+#define POLICY_CAPTURE_RATE  64   /* interfaces a second beyond that */
+
+/*
+ * Takes what a capture of so many interfaces costs from what all users together have left at now_ms
+ * (the monotonic clock). *free_at_ms, 0 at first, is when they have everything again. Root always
+ * may. -ECANCELED with *failure filled in: too soon, and nothing was taken.
+ */
+int policy_pace_capture(uid_t uid, size_t interfaces, uint64_t now_ms, uint64_t *free_at_ms,
+	struct failure *failure);
+
 /* The same, of captures; root is bound by nothing here. */
 int policy_check_capture(uid_t uid, size_t own, size_t of_users, struct failure *failure);
 

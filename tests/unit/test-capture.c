@@ -225,6 +225,29 @@ static void there_are_no_more_than_so_many(void **state)
 		capture_free(captures[--count]);
 }
 
+static void they_cannot_be_started_all_the_time(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct capture_call whole = {.network = "lab"};
+	uint64_t free_at_ms = 0;
+	struct failure failure;
+
+	attach(fixture, 1000, "web");
+	for (size_t i = 0; i < POLICY_CAPTURE_BURST / (POLICY_CAPTURE_START + 1); i++)
+		capture_free(start(fixture, 1000, &whole, 1));
+	/* Whatever time has passed. */
+	fixture->registry.captures_free_at_ms += 16000;
+	assert_refused(fixture, 1000, &whole, BROKER_ERROR_QUOTA_EXCEEDED, "again in");
+	capture_free(start(fixture, 0, &whole, 1));
+	assert_int_equal(policy_pace_capture(1000, 500, 5000, &free_at_ms, &failure), 0);
+	assert_int_equal(policy_pace_capture(1000, 500, 5000, &free_at_ms, &failure), -ECANCELED);
+	assert_non_null(strstr(failure.reason, "again in 1 s"));
+	assert_int_equal(policy_pace_capture(0, 500, 5000, &free_at_ms, &failure), 0);
+	assert_int_equal(policy_pace_capture(1000, 500, 5125, &free_at_ms, &failure), 0);
+	assert_int_equal(policy_pace_capture(1000, 500, 5125, &free_at_ms, &failure), -ECANCELED);
+	assert_non_null(strstr(failure.reason, "again in 9 s"));
+}
+
 static void what_is_asked_for(void **state)
 {
 	static const struct {
@@ -270,6 +293,7 @@ int main(void)
 		CAPTURE_TEST(an_interface_is_captured_alone),
 		CAPTURE_TEST(what_cannot_be_captured),
 		CAPTURE_TEST(there_are_no_more_than_so_many),
+		CAPTURE_TEST(they_cannot_be_started_all_the_time),
 		cmocka_unit_test(what_is_asked_for),
 	};
 
