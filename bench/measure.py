@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from typing import Any
 
-from lib.lab import CommandError, wait_for
+from lib.iperf3 import iperf3
+from lib.lab import CommandError
 
 from .lines import Line
 
@@ -44,21 +44,13 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def _iperf3(line: Line, arguments: list[str], seconds: float) -> dict[str, Any]:
-    """A server that is still at its last test says so, for a moment. iperf3 may fail with status 0."""
-
-    def try_once() -> dict[str, Any] | None:
-        command = ["iperf3", "-J", "-t", str(round(seconds)), *arguments, "-p", str(line.port), "-c", line.target]
-        try:
-            result = json.loads(line.run(command, timeout=seconds + 10))
-        except CommandError as failure:
-            result = {"error": str(failure)}
-        if "server is busy" in result.get("error", ""):
-            return None
-        if "error" in result:
-            raise CommandError(f"{line.name}: {result['error']}")
-        return result
-
-    return wait_for(try_once, 10, f"{line.name}: iperf3's server")
+    try:
+        return iperf3(
+            lambda argv: line.run(argv, timeout=seconds + 10),
+            line.target, "-t", str(round(seconds)), "-p", str(line.port), *arguments,
+        )  # fmt: skip
+    except CommandError as failure:
+        raise CommandError(f"{line.name}: {failure}") from None
 
 
 def throughput(line: Line, seconds: float, *, reverse: bool) -> Figures:

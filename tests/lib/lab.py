@@ -333,6 +333,15 @@ def read_proc(pid: int, file: str) -> bytes:
         return b""
 
 
+def open_fds(pid: int) -> dict[int, str]:
+    """What the fds of a process refer to, as its links in /proc say; those it closes meanwhile are left out."""
+    found = {}
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(entry)] = os.readlink(f"/proc/{pid}/fd/{entry}")
+    return found
+
+
 def command_line(pid: int) -> list[str]:
     return [part.decode(errors="replace") for part in read_proc(pid, "cmdline").split(b"\0")[:-1]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from . import guestkit, programs
+from .iperf3 import iperf3
 from .lab import CommandError
 from .vm import VM
 
@@ -63,8 +63,7 @@ def in_guest(vm: VM) -> Callable[[list[str]], str]:
 
 
 def gigabits(run: Callable[[list[str]], str], address: str, *options: str) -> str:
-    report = json.loads(run(["iperf3", "-J", "-t", "1", "-c", address, *options]))
-    assert "sum_received" in report["end"], f"iperf3: {report.get('error', 'no result')}"
+    report = iperf3(run, address, "-t", "1", *options)
     return f"{report['end']['sum_received']['bits_per_second'] / 1e9:.2f} Gbit/s"
 
 

@@ -20,7 +20,8 @@ from lib import frames
 from lib.broker import MEMBER, VarlinkError
 from lib.cable import Cable
 from lib.holder import Holder
-from lib.lab import User, children_of, is_running, process_name, process_uid, read_proc, wait_for
+from lib.iperf3 import iperf3
+from lib.lab import User, children_of, is_running, open_fds, process_name, process_uid, read_proc, wait_for
 from lib.load import close_together
 from lib.readiness import readable
 from lib.simulated import SimulatedVm
@@ -210,7 +211,7 @@ def test_iperf3_between_vms_as_tshark_and_tcpdump_see_it(broker, ctl, bin_dir, p
         server = vms[1]
         server.namespace.start_iperf3(server.cable.address)
         for client in (vms[0], late):
-            client.namespace.run(["iperf3", "-c", server.cable.address, "-n", "8M"], timeout=60)
+            iperf3(lambda argv: client.namespace.run(argv, timeout=60).stdout, server.cable.address, "-n", "8M")
         vms[0].namespace.run(["ping", "-c", "3", "-i", "0.2", late.cable.address])
         process.send_signal(signal.SIGINT)
         summary, said = process.communicate(timeout=20)
@@ -392,8 +393,7 @@ def test_what_the_process_is(make_broker, holder, release_bin_dir):
         (pid,) = wait_for(lambda: capture_pids(broker), 5, "it runs")
 
         def sockets():
-            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-            return [link for link in links if link.startswith("socket:")]
+            return [link for link in open_fds(pid).values() if link.startswith("socket:")]
 
         wait_for(lambda: len(sockets()) == 4, 5, "orders, output, network, one interface: no more and no less")
         status = read_proc(pid, "status").decode()

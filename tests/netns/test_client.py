@@ -13,7 +13,7 @@ import pytest
 
 from lib.broker import MEMBER
 from lib.cable import full_pipe
-from lib.lab import all_pids, children_of, command_line, is_running, process_name, read_proc, wait_for
+from lib.lab import all_pids, children_of, command_line, is_running, open_fds, process_name, read_proc, wait_for
 
 SHOW = "env | grep ^VMNET_ | sort; echo fds $(ls /proc/self/fd | grep -v '^[012]$' | tr '\\n' ' ')"
 
@@ -169,8 +169,7 @@ def test_helper_and_command_get_only_their_own_fds(client):
     assert {int(fd) for fd in os.listdir(f"/proc/{command}/fd")} == {0, 1, 2, 4}
     own, theirs = os.readlink(f"/proc/{helper}/fd/3"), os.readlink(f"/proc/{command}/fd/4")
     assert own.startswith("socket:") and theirs.startswith("socket:")
-    links = [os.readlink(f"/proc/{helper}/fd/{fd}") for fd in os.listdir(f"/proc/{helper}/fd")]
-    assert theirs not in links, "the helper does not hold the VM's end"
+    assert theirs not in open_fds(helper).values(), "the helper does not hold the VM's end"
     assert os.getpgid(command) == os.getpgid(helper)
     process.terminate()
     assert process.wait(10) == 128 + signal.SIGTERM

@@ -15,6 +15,7 @@ import pytest
 
 from lib.broker import MEMBER, VarlinkError
 from lib.cable import Cable
+from lib.iperf3 import iperf3
 from lib.lab import INTERNET_ADDRESS, INTERNET_ADDRESS6, UPLINK_ADDRESS, UPLINK_ADDRESS6, User, wait_for
 from lib.simulated import SimulatedVm
 
@@ -278,8 +279,7 @@ def test_a_large_answer_fits(broker, boot):
         forward(peer, 5201, "web:5201")
         web.namespace.start_iperf3(web.address)
         for direction in ((), ("-R",)):
-            result = broker.lab.internet.run(["iperf3", "-c", UPLINK_ADDRESS, "-n", "4M", "-J", *direction])
-            end = json.loads(result.stdout)["end"]
+            end = iperf3(lambda argv: broker.lab.internet.run(argv).stdout, UPLINK_ADDRESS, "-n", "4M", *direction)["end"]
             # What is still on its way when the sender has finished, the receiver doesn't count.
             assert end["sum_sent"]["bytes"] >= 4 << 20 and end["sum_received"]["bytes"] > 1 << 20
 

@@ -18,7 +18,7 @@ import pytest
 from lib.broker import MEMBER
 from lib.cable import Cable, full_pipe
 from lib.frames import ARP_REPLY, BROADCAST, ETHERTYPE_IPV4, PROTOCOL_UDP, arp_request, ethernet, parse, udp
-from lib.lab import WORLD_ADDRESS, read_proc, wait_for
+from lib.lab import WORLD_ADDRESS, open_fds, read_proc, wait_for
 
 IDENTITY = "8f2d5c1e-13ab-4c1d-9a55-0c5d7ab0f1e2"
 
@@ -581,7 +581,7 @@ def test_ends_when_the_vm_process_dies_in_silence(broker, bin_dir, cable):
         made.socket.send(b"\xff" * 60)
         signal.pause()
         os._exit(0)
-    wait_for(lambda: any("pidfd" in os.readlink(f"/proc/{made.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{made.process.pid}/fd")), 3, "the VM is watched")
+    wait_for(lambda: any("pidfd" in link for link in open_fds(made.process.pid).values()), 3, "the VM is watched")
     os.kill(vm, signal.SIGKILL)
     os.waitpid(vm, 0)
     assert made.wait_end(4) == 0
@@ -609,8 +609,7 @@ def test_ends_with_a_reason_when_its_interface_is_deleted(cable, lab):
 
 
 def socket_count(pid):
-    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    return sum(link.startswith("socket:") for link in links)
+    return sum(link.startswith("socket:") for link in open_fds(pid).values())
 
 
 def test_sigterm_while_the_broker_takes_nobody(cable, place):

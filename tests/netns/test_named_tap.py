@@ -18,7 +18,7 @@ import pytest
 from lib import frames, tap_program
 from lib.broker import MEMBER, STRANGER, VarlinkError
 from lib.frames import ETHERTYPE_IPV4, ethernet, icmp_echo
-from lib.lab import User, is_running, wait_for
+from lib.lab import User, is_running, open_fds, wait_for
 from lib.lan import Lan
 from lib.named_tap import PLAIN, NamedHolder, header_size, open_tap, wait_forwarding
 from lib.tap_program import IFF_NO_PI, IFF_TAP
@@ -353,10 +353,7 @@ def steal_fd(pid):
     """The program's own fd of the TAP."""
     libc = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
-    (number,) = (
-        int(entry) for entry in os.listdir(f"/proc/{pid}/fd")
-        if os.readlink(f"/proc/{pid}/fd/{entry}") == "/dev/net/tun"
-    )  # fmt: skip
+    (number,) = (fd for fd, link in open_fds(pid).items() if link == "/dev/net/tun")
     stolen = libc.syscall(438, pidfd, number, 0)  # pidfd_getfd
     os.close(pidfd)
     assert stolen >= 0, os.strerror(ctypes.get_errno())
