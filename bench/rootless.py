@@ -47,7 +47,8 @@ class RootlessBroker:
         self.connections: dict[str, Varlink] = {}
         with open(self.log_path, "w") as log:
             self.process = place.host.popen(
-                [place.bin_dir / "vmnet-broker", "--rootless", "--runtime-dir", self.runtime, "--config", config],
+                [place.bin_dir / "vmnet-broker", "--rootless", "--runtime-dir", self.runtime, "--config", config,
+                 "--idle-timeout", "0"],
                 user=USER, env={"HOME": str(self.directory)}, stdout=log, stderr=log,
             )  # fmt: skip
         wait_for(lambda: (self.runtime / "socket").exists() or self.process.poll() is not None, 10, "the rootless broker")
@@ -72,6 +73,11 @@ class RootlessBroker:
         return subprocess.run(["nsenter", "-t", str(self.pause_pid), "-n", *argv], check=check, capture_output=True,
                               text=True).stdout  # fmt: skip
 
+    def pasta_pid(self) -> int:
+        """Of its children."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return next(int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("pas"))
+
     def connect(self) -> Varlink:
         return Varlink(self.runtime / "socket", USER, 30)
 
@@ -81,6 +87,13 @@ class RootlessBroker:
             connection = self.connections[network] = self.connect()
             connection.call("AcquireNetwork", network=network)
         return f"vmnet-{network}"
+
+    def release(self, network: str) -> None:
+        """It ends, and with it what its MTU asks of the queue in front of pasta."""
+        connection = self.connections.pop(network, None)
+        if connection:
+            connection.close()
+            wait_for(lambda: f"vmnet-{network}" not in self.run(["ip", "link"]), 10, f"the end of {network}")
 
     def close(self) -> None:
         for connection in self.connections.values():
@@ -134,7 +147,11 @@ Maker = Callable[[Place, str], tuple[Namespace, str]]
 def pair_line(place: Place, name: str, *, vm: Maker, network: str) -> Iterator[Line]:
     """Two VMs on one network of one broker."""
     (one, one_address), (two, two_address) = vm(place, network), vm(place, network)
-    yield Line(name, place, one, one_address, two_address, place.start_server(two_address, two))
+    try:
+        yield Line(name, place, one, one_address, two_address, place.start_server(two_address, two))
+    finally:
+        for each in (one, two):
+            each.ip("link", "delete", VM_LINK)
 
 
 def world_port(place: Place) -> int:
@@ -145,8 +162,14 @@ def world_port(place: Place) -> int:
 @contextlib.contextmanager
 def world_line(place: Place, name: str, *, network: str) -> Iterator[Line]:
     """A VM of the user's own broker, to the world."""
+    broker = broker_of(place)
+    for other in set(NETWORKS) - {network}:
+        broker.release(other)
     vm, address = rootless_vm(place, network)
-    yield Line(name, place, vm, address, WORLD_ADDRESS, world_port(place))
+    try:
+        yield Line(name, place, vm, address, WORLD_ADDRESS, world_port(place), [broker.pasta_pid()])
+    finally:
+        vm.ip("link", "delete", VM_LINK)
 
 
 class _InPasta:
@@ -179,7 +202,7 @@ def pasta_line(place: Place, name: str, *, mtu: int) -> Iterator[Line]:
     """pasta with nothing behind it: no bridge, no NAT of ours."""
     inside: Any = _InPasta(place, mtu)
     with ended(inside.process):
-        yield Line(name, place, inside, "", WORLD_ADDRESS, world_port(place))
+        yield Line(name, place, inside, "", WORLD_ADDRESS, world_port(place), [inside.process.pid])
 
 
 @contextlib.contextmanager

@@ -165,7 +165,7 @@ def _rootless() -> list[Target]:
     return [
         *(ratio("rootless pairs", f"rootless, {mtu}", f"system, {mtu}", TO_VM2, 0.95) for mtu in (1500, 65520)),
         ratio("rootless guests", "rootless, 1500", "system, 1500", TO_VM2, 0.95),
-        *(ratio("rootless world", f"VM, {mtu}", f"pasta alone, {mtu}", direction, 0.9)
+        *(ratio(f"rootless world {mtu}", "VM", "pasta alone", direction, 0.9)
           for mtu in (1500, 65520) for direction in (TO_WORLD, FROM_WORLD)),
     ]  # fmt: skip
 
