@@ -6,6 +6,7 @@ The VMs are namespaces behind a veth pair, or guests; what carries them is the k
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -17,7 +18,8 @@ from typing import Any
 
 from lib import guestkit
 from lib.broker import Varlink
-from lib.lab import WORLD_ADDRESS, Namespace, User, wait_for
+from lib.far import FAR_ADDRESS, FarWorld
+from lib.lab import WORLD_ADDRESS, Namespace, User, children_of, process_name, wait_for
 
 from .cables import ended
 from .guests import GuestLine
@@ -27,7 +29,7 @@ from .place import PREFIX, Place, Unavailable
 
 USER = User(4244, 4244)  # nobody's, in no group
 NETWORKS = {"small": ("192.168.131", 1500), "large": ("192.168.132", 65520)}
-WORLD_PORT = 5000
+GUEST_PORT = 5000
 
 
 class RootlessBroker:
@@ -75,8 +77,7 @@ class RootlessBroker:
 
     def pasta_pid(self) -> int:
         """Of its children."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return next(int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("pas"))
+        return next(pid for pid in children_of(self.process.pid) if process_name(pid).startswith("pas"))
 
     def connect(self) -> Varlink:
         return Varlink(self.runtime / "socket", USER, 30)
@@ -155,8 +156,11 @@ def pair_line(place: Place, name: str, *, vm: Maker, network: str) -> Iterator[L
 
 
 def world_port(place: Place) -> int:
-    """A server of the world's for one line alone."""
-    return place.start_server(WORLD_ADDRESS, place.lab.internet)
+    """A server of the world's for one line alone, at both of its addresses."""
+    if not hasattr(place, "far"):
+        place.far = FarWorld(place.lab)
+        place.defer(place.far.close)
+    return place.start_server("0.0.0.0", place.lab.internet)
 
 
 @contextlib.contextmanager
@@ -186,11 +190,7 @@ class _InPasta:
         wait_for(lambda: "default" in self.run(["ip", "route"], check=False).stdout, 10, "pasta's route")
 
     def _child(self) -> int:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for pid in map(int, children):
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "sleep":
-                return pid
-        return 0
+        return next((pid for pid in children_of(self.process.pid) if process_name(pid) == "sleep"), 0)
 
     def run(self, argv: Sequence[str], timeout: float = 30, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["nsenter", "-t", str(self.pid), "-n", *argv], capture_output=True, text=True,
@@ -248,16 +248,9 @@ def guest_pair_line(
         (one, qemu, log), (two, other_qemu, other_log) = (
             stack.enter_context(_guest(place, connection, network, mtu)) for _ in range(2)
         )
-        line = GuestPair(name, one, "", WORLD_PORT, mtu, [], [qemu.pid], log_path=log)
-        line.other = GuestLine(name, two, "", WORLD_PORT, mtu, [], [other_qemu.pid], log_path=other_log)
+        line = GuestPair(name, one, "", GUEST_PORT, mtu, [], [qemu.pid], log_path=log)
+        line.other = GuestLine(name, two, "", GUEST_PORT, mtu, [], [other_qemu.pid], log_path=other_log)
         yield line
-
-
-@contextlib.contextmanager
-def guest_world_line(place: Place, name: str, *, network: str, mtu: int) -> Iterator[GuestLine]:
-    """A native guest of the user's own broker, to the world."""
-    with broker_of(place).connect() as connection, _guest(place, connection, network, mtu) as (guest, qemu, log):
-        yield GuestLine(name, guest, WORLD_ADDRESS, world_port(place), mtu, [], [qemu.pid], log_path=log)
 
 
 def system_broker(place: Place) -> Any:
@@ -267,7 +260,8 @@ def system_broker(place: Place) -> Any:
 
 
 def out(line: Any, seconds: float) -> Figures:
-    return throughput(line, seconds, reverse=False)
+    """To where a round trip takes as long as in a network."""
+    return throughput(dataclasses.replace(line, target=FAR_ADDRESS), seconds, reverse=False)
 
 
 def back(line: Any, seconds: float) -> Figures:

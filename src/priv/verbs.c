@@ -218,7 +218,7 @@ static int run_delete_tap(const struct verb_call *call)
 
 static int run_apply_nat(const struct verb_call *call)
 {
-	int error = nat_apply(call->context->links, call->outcome);
+	int error = nat_apply(call->context->links, call->context->is_rootless, call->outcome);
 
 	if (!error && call->context->is_rootless)
 		error = uplink_queues_apply(call->context->links, call->outcome);

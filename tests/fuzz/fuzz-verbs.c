@@ -156,7 +156,7 @@ int forwards_apply(struct links *links, int file, const struct verb_apply_forwar
 	return module_answer(outcome);
 }
 
-int nat_apply(struct links *links, struct verb_outcome *outcome)
+int nat_apply(struct links *links, bool is_rootless, struct verb_outcome *outcome)
 {
 	return module_answer(outcome);
 }

@@ -15,7 +15,9 @@ import pytest
 from lib import frames
 from lib.attacks import ATTACKS, markers
 from lib.broker import Varlink, VarlinkError
+from lib.far import FAR_ADDRESS, FarWorld
 from lib.holder import Holder, Listener
+from lib.iperf3 import iperf3
 from lib.lab import (
     INTERNET_ADDRESS,
     INTERNET_ADDRESS6,
@@ -307,6 +309,18 @@ def test_vms_reach_the_world_by_ipv6(one):
     assert one.tcp(WORLD_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
     assert one.udp(WORLD_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
     assert one.ping(WORLD_ADDRESS6)
+
+
+def test_vms_reach_a_world_as_far_as_a_real_one(one, place):
+    """pasta of 2023 sends a segment without any flag there, which is nobody's: answering it would end the connection."""
+    with contextlib.closing(FarWorld(place.lab)):
+        place.lab.internet.start_echo(FAR_ADDRESS)
+        for _ in range(10):
+            assert one.tcp(FAR_ADDRESS).startswith(f"{UPLINK_ADDRESS} ")
+        place.lab.internet.start_iperf3(FAR_ADDRESS)
+        for direction in ((), ("-R",)):
+            end = iperf3(lambda argv: one.namespace.run(argv).stdout, FAR_ADDRESS, "-n", "4M", *direction)["end"]
+            assert end["sum_sent"]["bytes"] >= 4 << 20 and end["sum_received"]["bytes"] > 1 << 20
 
 
 def test_the_hosts_loopback_is_not_the_vms(one):

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import struct
 import time
 
@@ -23,7 +24,7 @@ from lib.broker import MEMBER
 from lib.cable import Cable
 from lib.frames import BROADCAST, ETHERTYPE_ARP, arp, udp
 from lib.holder import Holder, Listener, Traffic
-from lib.lab import wait_for
+from lib.lab import UPLINK_ADDRESS, WORLD_ADDRESS, wait_for
 
 NETWORKS = {"locked": {"mode": "shared", "lock_mac": True}, "open": {"mode": "shared"}}
 UNDONE_S = 1
@@ -132,6 +133,29 @@ def test_what_a_locked_vm_may_send(hold, broker):
 
 def address_list(broker, link):
     return json.loads(broker.namespace.ip("-json", "address", "show", "dev", link))
+
+
+def test_what_cannot_be_translated_does_not_leave(hold, lab):
+    """Conntrack knows no connection of it. It would go out as it is, from an address that means nothing there."""
+    vm = hold("open")
+    marker, gateway = next(markers), vm.resolve(vm.gateway)
+    no_flags = struct.pack("!HHIIBBHHH", 4000, 80, 1, 0, 5 << 4, 0, 1024, 0, 0)
+    unasked = struct.pack("!BBHHH", 0, 0, 0xFFFF - 7, 7, 0)  # an answer to no echo request
+    packets = [
+        frames.ipv4(vm.address, WORLD_ADDRESS, frames.PROTOCOL_TCP, no_flags),
+        frames.ipv4(vm.address, WORLD_ADDRESS, frames.PROTOCOL_ICMP, unasked),
+        udp(vm.address, 4000, WORLD_ADDRESS, 9, marker),
+    ]
+    with lab.internet.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(frames.ETHERTYPE_IPV4)) as world:
+        world.bind(("in0", frames.ETHERTYPE_IPV4))
+        world.settimeout(5)
+        for packet in packets:
+            vm.send(frames.ethernet(gateway, vm.mac, frames.ETHERTYPE_IPV4, packet))
+        sources = []
+        while not sources or marker not in frame:
+            frame = world.recv(2000)
+            sources.append(frames.parse(frame).source_ip)
+    assert set(sources) == {UPLINK_ADDRESS}
 
 
 def test_a_vm_is_told_that_it_is_locked(broker, bin_dir):

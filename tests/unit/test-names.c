@@ -358,7 +358,7 @@ static struct bridge_facts facts_of(const char *network, enum network_mode mode,
 
 static void without_bridges_the_table_goes(void **state)
 {
-	cleanup_free char *commands = nat_build_commands(0xc0ffee, NULL, 0);
+	cleanup_free char *commands = nat_build_commands(0xc0ffee, false, NULL, 0);
 
 	assert_string_equal(
 		commands, "add table inet vmnet_00c0ffee\ndelete table inet vmnet_00c0ffee\n");
@@ -378,9 +378,9 @@ static void assert_in_order(const char *text, const char *const *parts, size_t p
 static void a_shared_network_gets_out_and_nobody_in(void **state)
 {
 	struct bridge_facts facts = facts_of("blue", NETWORK_MODE_SHARED, "192.168.64.0/24");
-	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
+	cleanup_free char *commands = nat_build_commands(1, false, &facts, 1);
 	const char *name = facts.name;
-	char rules[9][160];
+	char rules[10][160];
 	const char *parts[array_length(rules)];
 
 	snprintf(rules[0], sizeof(rules[0]), "delete table inet vmnet_00000001\n");
@@ -393,14 +393,31 @@ static void a_shared_network_gets_out_and_nobody_in(void **state)
 		name);
 	snprintf(rules[4], sizeof(rules[4]), "iifname \"%s\" ip saddr != 192.168.64.0/24 drop\n",
 		name);
-	snprintf(rules[5], sizeof(rules[5]), "oifname \"%s\" ct state established,related accept\n",
+	snprintf(rules[5], sizeof(rules[5]), "iifname \"%s\" ct state invalid drop\n", name);
+	snprintf(rules[6], sizeof(rules[6]), "oifname \"%s\" ct state established,related accept\n",
 		name);
-	snprintf(rules[6], sizeof(rules[6]), "oifname \"%s\" drop\n", name);
-	snprintf(rules[7], sizeof(rules[7]), "} masquerade to :1024-65535\n");
-	snprintf(rules[8], sizeof(rules[8]), "255.255.255.255 } masquerade\n");
+	snprintf(rules[7], sizeof(rules[7]), "oifname \"%s\" drop\n", name);
+	snprintf(rules[8], sizeof(rules[8]), "} masquerade to :1024-65535\n");
+	snprintf(rules[9], sizeof(rules[9]), "255.255.255.255 } masquerade\n");
 	for (size_t i = 0; i < array_length(rules); i++)
 		parts[i] = rules[i];
 	assert_in_order(commands, parts, array_length(parts));
+}
+
+static void what_pasta_sends_to_nobody_is_not_answered(void **state)
+{
+	struct bridge_facts facts[] = {facts_of("blue", NETWORK_MODE_SHARED, "192.168.64.0/24"),
+		facts_of("red", NETWORK_MODE_HOST, "192.168.65.0/24")};
+	cleanup_free char *rootless = nat_build_commands(1, true, facts, array_length(facts));
+	cleanup_free char *system = nat_build_commands(1, false, facts, array_length(facts));
+	char rule[128];
+
+	snprintf(rule, sizeof(rule),
+		"hook input priority filter; policy accept;\n"
+		"iifname != { \"lo\", \"%s\", \"%s\" } ct state invalid drop\n",
+		facts[0].name, facts[1].name);
+	assert_non_null(strstr(rootless, rule));
+	assert_null(strstr(system, "hook input"));
 }
 
 static void an_uplink_is_the_only_way_out(void **state)
@@ -411,7 +428,7 @@ static void an_uplink_is_the_only_way_out(void **state)
 	cleanup_free char *commands = NULL;
 
 	assert_int_equal(text_copy(facts.uplink, sizeof(facts.uplink), "eth1"), 0);
-	commands = nat_build_commands(1, &facts, 1);
+	commands = nat_build_commands(1, false, &facts, 1);
 	snprintf(rules[0], sizeof(rules[0]), "iifname \"%s\" ct direction reply", facts.name);
 	snprintf(rules[1], sizeof(rules[1]), "iifname \"%s\" oifname != \"eth1\" drop\n",
 		facts.name);
@@ -424,7 +441,7 @@ static void an_uplink_is_the_only_way_out(void **state)
 static void a_host_network_neither_leaves_nor_masquerades(void **state)
 {
 	struct bridge_facts facts = facts_of("h", NETWORK_MODE_HOST, "10.0.0.0/24");
-	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
+	cleanup_free char *commands = nat_build_commands(1, false, &facts, 1);
 	char rules[3][96];
 	const char *parts[array_length(rules)];
 
@@ -452,7 +469,7 @@ static struct bridge_facts facts_with_ipv6(enum network_mode mode)
 static void ipv6_leaves_from_its_prefix_only(void **state)
 {
 	struct bridge_facts facts = facts_with_ipv6(NETWORK_MODE_SHARED);
-	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
+	cleanup_free char *commands = nat_build_commands(1, false, &facts, 1);
 	char rules[5][160];
 	const char *parts[array_length(rules)];
 
@@ -476,7 +493,7 @@ static void ipv6_leaves_from_its_prefix_only(void **state)
 static void without_a_prefix_no_ipv6_leaves(void **state)
 {
 	struct bridge_facts facts = facts_of("blue", NETWORK_MODE_SHARED, "192.168.64.0/24");
-	cleanup_free char *commands = nat_build_commands(1, &facts, 1);
+	cleanup_free char *commands = nat_build_commands(1, false, &facts, 1);
 	char rule[96];
 
 	snprintf(rule, sizeof(rule), "iifname \"%s\" meta nfproto ipv6 drop\n", facts.name);
@@ -617,6 +634,7 @@ int main(void)
 		cmocka_unit_test(only_rfc1918_is_private),
 		cmocka_unit_test(without_bridges_the_table_goes),
 		cmocka_unit_test(a_shared_network_gets_out_and_nobody_in),
+		cmocka_unit_test(what_pasta_sends_to_nobody_is_not_answered),
 		cmocka_unit_test(an_uplink_is_the_only_way_out),
 		cmocka_unit_test(a_host_network_neither_leaves_nor_masquerades),
 		cmocka_unit_test(ipv6_leaves_from_its_prefix_only),

@@ -151,7 +151,7 @@ int forwards_apply(struct links *links, int file, const struct verb_apply_forwar
 	return fake_answer("f", NULL, outcome);
 }
 
-int nat_apply(struct links *links, struct verb_outcome *outcome)
+int nat_apply(struct links *links, bool is_rootless, struct verb_outcome *outcome)
 {
 	return fake_answer("n", NULL, outcome);
 }
