@@ -7,6 +7,7 @@ host: other windows, other acknowledgements. Nobody's VM talks to such a world.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 
 from .lab import UPLINK_ADDRESS, Lab
 
-FAR_ADDRESS = "203.0.113.7"  # of the internet's
+FAR_ADDRESS, FAR_ADDRESS6 = "203.0.113.7", "2001:db8:1::7"  # of the internet's
 DELAY_S = 100e-6
 FRAME_MAX = 65536
 TABLE = "7"
@@ -36,25 +37,26 @@ class FarWorld:
 
     def __init__(self, lab: Lab) -> None:
         world, host = lab.internet, lab.host
-        world.ip("address", "add", FAR_ADDRESS, "dev", "lo")
         self._here, self._there = world.open_tap("far0", vnet_hdr=False), host.open_tap("near0", vnet_hdr=False)
         host.sysctl("net/ipv4/conf/near0/rp_filter", 0)  # or nothing comes in by a link without an address
-        world.ip("route", "add", "default", "via", UPLINK_ADDRESS, "dev", "far0", "onlink", "table", TABLE)
-        world.ip("rule", "add", "from", FAR_ADDRESS, "lookup", TABLE)
+        near_mac = json.loads(host.ip("-json", "link", "show", "dev", "near0"))[0]["address"]
+        for family, address, router in (("-4", FAR_ADDRESS, UPLINK_ADDRESS), ("-6", FAR_ADDRESS6, "fe80::1")):
+            world.ip(family, "address", "add", address, "dev", "lo")
+            world.ip(family, "neighbour", "add", router, "lladdr", near_mac, "dev", "far0", "nud", "permanent")
+            world.ip(family, "route", "add", "default", "via", router, "dev", "far0", "onlink", "table", TABLE)
+            world.ip(family, "rule", "add", "from", address, "lookup", TABLE)
         self._is_ending = threading.Event()
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._thread.start()
 
     def _carry(self) -> None:
-        """Both ways, for ARP."""
-        others = {self._here: self._there, self._there: self._here}
         while not self._is_ending.is_set():
-            readable, _, _ = select.select(list(others), [], [], 0.1)
-            waiting = [(others[tap], frame) for tap in readable for frame in _frames_of(tap)]
+            select.select([self._here], [], [], 0.1)
+            waiting = list(_frames_of(self._here))
             time.sleep(DELAY_S)
-            for tap, frame in waiting:
+            for frame in waiting:
                 with contextlib.suppress(BlockingIOError):  # no room: lost, as on any way
-                    os.write(tap, frame)
+                    os.write(self._there, frame)
 
     def close(self) -> None:
         self._is_ending.set()

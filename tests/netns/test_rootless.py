@@ -15,7 +15,7 @@ import pytest
 from lib import frames
 from lib.attacks import ATTACKS, markers
 from lib.broker import Varlink, VarlinkError
-from lib.far import FAR_ADDRESS, FarWorld
+from lib.far import FAR_ADDRESS, FAR_ADDRESS6, FarWorld
 from lib.holder import Holder, Listener
 from lib.iperf3 import iperf3
 from lib.lab import (
@@ -301,11 +301,12 @@ def test_vms_reach_the_world(one):
     assert resolve(one.namespace, one.gateway, "www.example.com") == [WORLD_NAMES]
 
 
-def test_vms_reach_the_world_by_ipv6(one):
-    def has_address():
-        return "inet6 fd" in one.namespace.ip("-6", "address", "show", "dev", LINK, "scope", "global", "-tentative")
+def has_ipv6(vm):
+    return "inet6 fd" in vm.namespace.ip("-6", "address", "show", "dev", LINK, "scope", "global", "-tentative")
 
-    wait_for(has_address, 15, "an address by router advertisement")
+
+def test_vms_reach_the_world_by_ipv6(one):
+    wait_for(lambda: has_ipv6(one), 15, "an address by router advertisement")
     assert one.tcp(WORLD_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
     assert one.udp(WORLD_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
     assert one.ping(WORLD_ADDRESS6)
@@ -315,8 +316,11 @@ def test_vms_reach_a_world_as_far_as_a_real_one(one, place):
     """pasta of 2023 sends a segment without any flag there, which is nobody's: answering it would end the connection."""
     with contextlib.closing(FarWorld(place.lab)):
         place.lab.internet.start_echo(FAR_ADDRESS)
+        place.lab.internet.start_echo(FAR_ADDRESS6)
+        wait_for(lambda: has_ipv6(one), 15, "an address by router advertisement")
         for _ in range(10):
             assert one.tcp(FAR_ADDRESS).startswith(f"{UPLINK_ADDRESS} ")
+            assert one.tcp(FAR_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
         place.lab.internet.start_iperf3(FAR_ADDRESS)
         for direction in ((), ("-R",)):
             end = iperf3(lambda argv: one.namespace.run(argv).stdout, FAR_ADDRESS, "-n", "4M", *direction)["end"]
