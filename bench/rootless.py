@@ -33,7 +33,7 @@ GUEST_PORT = 5000
 
 
 class RootlessBroker:
-    """vmnet-broker --rootless in the lab's host, as USER, with networks of both MTUs held."""
+    """vmnet-broker --rootless in the lab's host, as USER, with a network of each MTU, which ends with its last user."""
 
     def __init__(self, place: Place) -> None:
         self.place = place

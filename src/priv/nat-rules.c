@@ -75,7 +75,8 @@ static void write_forward_rules(FILE *out, const struct bridge_facts *bridge)
 	ipv4_subnet_to_text(bridge->subnet, subnet);
 	if (bridge->mode == NETWORK_MODE_SHARED) {
 		fprintf(out, "iifname \"%s\" ip saddr != %s drop\n", bridge->name, subnet);
-		/* Nothing would translate its source, and pasta would take that for the host's. */
+		/* Nothing would translate its source, to which pasta would send everybody's
+		 * answers. */
 		fprintf(out, "iifname \"%s\" ct state invalid drop\n", bridge->name);
 		write_ipv6_rules(out, bridge);
 		if (*bridge->uplink)
@@ -116,7 +117,7 @@ static void write_masquerade_rules(FILE *out, const struct bridge_facts *bridge)
 /*
  * What belongs to no connection is no VM's either, so that the kernel would answer it itself, with
  * a reset that ends the connection it was meant for. pasta of 2023 sends such segments, without any
- * flag, to whoever is more than 10 us away; VMs would pass over them.
+ * flag, in connections to whoever is more than 10 us away; VMs would pass over them.
  */
 static void write_pasta_rules(FILE *out, const struct bridge_facts *bridges, size_t bridges_count)
 {

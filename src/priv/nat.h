@@ -10,8 +10,8 @@
 /*
  * Brings both up to date, the table in one transaction, repairing whatever others did to them, and
  * our accepts in other firewalls; without bridges the table goes, and what forwarding was before
- * comes back. is_rootless: the way out is pasta's, and the namespace nobody
- * else's. Says into outcome what failed; the rules that were in force stay then.
+ * comes back. is_rootless: the way out is pasta's, and the namespace nobody else's. Says into
+ * outcome what failed; the rules that were in force stay then.
  */
 int nat_apply(struct links *links, bool is_rootless, struct verb_outcome *outcome);
 

@@ -314,13 +314,15 @@ def test_vms_reach_the_world_by_ipv6(one):
 
 def test_vms_reach_a_world_as_far_as_a_real_one(one, place):
     """pasta of 2023 sends a segment without any flag there, which is nobody's: answering it would end the connection."""
-    with contextlib.closing(FarWorld(place.lab)):
+    with contextlib.closing(FarWorld(place.lab)) as far:
         place.lab.internet.start_echo(FAR_ADDRESS)
         place.lab.internet.start_echo(FAR_ADDRESS6)
         wait_for(lambda: has_ipv6(one), 15, "an address by router advertisement")
-        for _ in range(10):
-            assert one.tcp(FAR_ADDRESS).startswith(f"{UPLINK_ADDRESS} ")
-            assert one.tcp(FAR_ADDRESS6).startswith(f"{UPLINK_ADDRESS6} ")
+        for address, own in ((FAR_ADDRESS, UPLINK_ADDRESS), (FAR_ADDRESS6, UPLINK_ADDRESS6)):
+            before = far.carried
+            for _ in range(10):
+                assert one.tcp(address).startswith(f"{own} ")
+            assert far.carried >= before + 20, "each connection's SYN-ACK and answer came the long way"
         place.lab.internet.start_iperf3(FAR_ADDRESS)
         for direction in ((), ("-R",)):
             end = iperf3(lambda argv: one.namespace.run(argv).stdout, FAR_ADDRESS, "-n", "4M", *direction)["end"]
