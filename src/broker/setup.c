@@ -16,13 +16,16 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 
 /* A broker that was told to end may need some seconds to take unused networks away. */
 #define LOCK_PATIENCE_MS 12000
 #define LOCK_POLL_MS     20
-#define LOCK_FILE        "lock"
-#define CLIENTS_SOCKET   "socket"
-#define FRONTS_SOCKET    "priv"
+/* For one that lives, and is busy. */
+#define ANSWER_PATIENCE_MS 1000
+#define LOCK_FILE          "lock"
+#define CLIENTS_SOCKET     "socket"
+#define FRONTS_SOCKET      "priv"
 
 void setup_init(struct setup *setup)
 {
@@ -94,14 +97,43 @@ static int make_path(
 	return 0;
 }
 
-/* Whether somebody serves there. */
-static bool is_served(const struct sockaddr_un *address)
+static int64_t now_ms(void)
 {
-	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct timespec now;
 
-	/* A full queue is a served one. */
-	return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-				  errno == EAGAIN);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* 1: it connected; 0: nobody listens; -EAGAIN: the queue is full. */
+static int connect_to(int fd, const struct sockaddr_un *address)
+{
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+		return 1;
+	return errno == EAGAIN ? -EAGAIN : 0;
+}
+
+/*
+ * 1: a broker answers there; 0: there is none; -EAGAIN: nobody knows yet. That a socket takes
+ * connections says little: it is open a moment longer than a killed broker lives, as the kernel
+ * closes a process's files after it is past answering.
+ */
+static int ask_other(const struct sockaddr_un *address)
+{
+	static const char question[] = "{\"method\":\"org.varlink.service.GetInfo\"}";
+	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct pollfd waiter = {.fd = fd, .events = POLLIN};
+	int result = fd < 0 ? -errno : connect_to(fd, address);
+	char answer;
+
+	if (result != 1)
+		return result;
+	/* Its null byte is the end of the message. */
+	if (send(fd, question, sizeof(question), MSG_NOSIGNAL) < 0)
+		return 0;
+	if (poll(&waiter, 1, ANSWER_PATIENCE_MS) <= 0)
+		return -EAGAIN;
+	return recv(fd, &answer, sizeof(answer), 0) > 0;
 }
 
 static int fail_served(char *error, const char *path)
@@ -141,17 +173,32 @@ static int try_lock(struct setup *setup, int runtime)
 static int take_lock(
 	struct setup *setup, bool owns_socket, const struct sockaddr_un *address, char *error)
 {
+	int64_t deadline = now_ms() + LOCK_PATIENCE_MS;
 	int taken;
 
-	for (int waited_ms = 0; (taken = try_lock(setup, setup->runtime)) == 0;
-		waited_ms += LOCK_POLL_MS) {
-		if ((owns_socket && is_served(address)) || waited_ms >= LOCK_PATIENCE_MS)
+	while ((taken = try_lock(setup, setup->runtime)) == 0) {
+		if ((owns_socket && ask_other(address) > 0) || now_ms() >= deadline)
 			return fail_served(error, address->sun_path);
 		poll(NULL, 0, LOCK_POLL_MS);
 	}
 	if (taken < 0)
 		return setup_fail(error, taken, "%s could not be locked: %s", address->sun_path,
 			strerror(-taken));
+	return 0;
+}
+
+/* Who has no lock may have the socket all the same: a part of a killed broker, for a moment, or a
+ * broker whose lock file somebody removed. */
+static int wait_for_free_socket(const struct sockaddr_un *address, char *error)
+{
+	int64_t deadline = now_ms() + LOCK_PATIENCE_MS;
+	int other;
+
+	while ((other = ask_other(address)) != 0) {
+		if (other > 0 || now_ms() >= deadline)
+			return fail_served(error, address->sun_path);
+		poll(NULL, 0, LOCK_POLL_MS);
+	}
 	return 0;
 }
 
@@ -178,10 +225,10 @@ static int open_socket(
 	struct setup *setup, const struct sockaddr_un *address, gid_t gid, char *error)
 {
 	cleanup_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int failure;
+	int failure = wait_for_free_socket(address, error);
 
-	if (is_served(address))
-		return fail_served(error, address->sun_path);
+	if (failure)
+		return failure;
 	/* What a dead broker left. */
 	unlink(address->sun_path);
 	failure = fd < 0 ? -errno : bind_socket(fd, address, gid);

@@ -13,6 +13,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -38,6 +40,7 @@ from .lab import (
 
 ETC_FILES = ("passwd", "group", "nsswitch.conf", "services", "protocols", "hosts", "ld.so.cache")
 PATH = "/usr/local/bin:/usr/bin:/bin"
+SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 STATE = ".local/state/vmnet-broker"
 CONFIG = ".config/vmnet-broker"
 # How each part shows in its command line; pasta and dnsmasq are known by their names.
@@ -287,6 +290,11 @@ class RootlessBroker:
     def network_namespace(self) -> tuple[int, int] | None:
         """Of the networks, as stat(2) tells it, by any process of his that is in it."""
         return next(iter(self._foreign_namespaces().values()), None)
+
+    def namespace_cookie(self) -> int:
+        """Of the networks' namespace: no other one ever has it, where an inode number may come back at once."""
+        with self.inside.socket(socket.AF_INET, socket.SOCK_DGRAM) as inside:
+            return struct.unpack("=Q", inside.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))[0]
 
     def _foreign_namespaces(self) -> dict[int, tuple[int, int]]:
         host = os.stat(self.owner.namespace.path)

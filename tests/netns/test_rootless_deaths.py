@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -156,11 +157,11 @@ def test_a_broker_that_ends_leaves_all_in_use_to_the_next(place, streams, part, 
 
 def test_kill_of_everything_of_it(place, streams):
     """The namespace is found by a helper's TAP."""
-    before, namespace = place.links(), place.broker.network_namespace()
+    before, namespace = place.links(), place.broker.namespace_cookie()
     kill_all(place.broker)
     assert place.one.ping(place.other.address)
     place.start()
-    assert place.broker.network_namespace() == namespace
+    assert place.broker.namespace_cookie() == namespace
     place.wait_serving(before)
     assert_unharmed(streams, "VM")
 
@@ -234,7 +235,7 @@ def test_a_namespace_that_nobody_but_a_file_holds_is_found(make_rootless):
     broker.start()
     peer = broker.connect()
     peer.call("AcquireNetwork", network="shared")
-    namespace, links = broker.network_namespace(), broker.links()
+    namespace, links = broker.namespace_cookie(), broker.links()
     keeper = broker.owner.popen(
         ["sh", "-c", "exec 3<$0; echo ready; exec sleep infinity", f"/proc/{broker.pid('pause')}/ns/net"],
         stdout=subprocess.PIPE,
@@ -245,11 +246,47 @@ def test_a_namespace_that_nobody_but_a_file_holds_is_found(make_rootless):
     peer.close()
     broker.start("--idle-timeout", "1", "--exit-when-idle")
     broker.wait_whole()
-    assert broker.network_namespace() == namespace
+    assert broker.namespace_cookie() == namespace
     assert [link["ifindex"] for link in broker.links()] == [link["ifindex"] for link in links]
     assert broker.process.wait(15) == 0
     keeper.kill()
     keeper.wait(5)
+    broker.wait_nothing_left()
+
+
+# What a killed broker has until the kernel took its files, which is later than /proc forgets its command line: the lock,
+# and a socket that takes connections. It goes with a connection: all at once, or the lock with one, the socket with the next.
+DYING = """
+import fcntl, os, select, socket, sys
+os.makedirs(sys.argv[1], mode=0o700, exist_ok=True)
+os.chdir(sys.argv[1])
+lock = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("socket")
+listener.listen()
+print("ready", flush=True)
+listener.settimeout(10)
+if "lock" in sys.argv:
+    listener.accept()[0].close()
+    os.close(lock)
+select.select([listener], [], [], 10)
+"""
+
+
+@pytest.mark.parametrize("goes_first", ["lock", "both"])
+def test_a_dying_one_is_not_another_one(make_rootless, goes_first):
+    """Its socket takes connections still, and nobody will ever answer there."""
+    broker = make_rootless()
+    dying = broker.owner.popen(
+        [sys.executable, "-c", DYING, broker.runtime_dir, goes_first], stdout=subprocess.PIPE, text=True
+    )
+    assert dying.stdout.readline() == "ready\n"
+    broker.start(wait=False)
+    assert dying.wait(15) == 0
+    broker.wait_whole()
+    Holder(broker, "shared").close()
+    assert broker.terminate() == 0
     broker.wait_nothing_left()
 
 
@@ -258,12 +295,12 @@ def test_vms_that_outlive_everything_end_it(make_rootless, bin_dir):
     broker = make_rootless()
     broker.start()
     holder = Holder(broker, "shared")
-    before = broker.network_namespace()
+    before = broker.namespace_cookie()
     kill_all(broker)
     holder.close()
     broker.start("--idle-timeout", "1", "--exit-when-idle")
     broker.wait_whole()
-    assert broker.network_namespace() != before
+    assert broker.namespace_cookie() != before
     second = Holder(broker, "shared")
     second.resolve(second.gateway)
     assert len(broker.links()) == 2

@@ -62,7 +62,7 @@ def kill_all(broker):
 def start_again(broker):
     broker.start("--idle-timeout", "1")
     broker.wait_whole()
-    return broker.network_namespace()
+    return broker.namespace_cookie()
 
 
 def start_client(broker, *options):
@@ -91,7 +91,7 @@ def tap_holder(broker):
 
 
 def test_by_the_fd_of_a_tap(broker, tap_holder):
-    before, links = broker.network_namespace(), broker.links()
+    before, links = broker.namespace_cookie(), broker.links()
     kill_all(broker)
     assert start_again(broker) == before
     assert [link["ifindex"] for link in broker.links()] == [link["ifindex"] for link in links]
@@ -99,7 +99,7 @@ def test_by_the_fd_of_a_tap(broker, tap_holder):
 
 def test_not_by_the_fd_of_a_tap_where_processes_are_kept_apart(broker, tap_holder):
     """What makes the next test mean something."""
-    before = broker.network_namespace()
+    before = broker.namespace_cookie()
     kill_all(broker)
     keep_apart(broker)
     assert start_again(broker) != before
@@ -107,7 +107,7 @@ def test_not_by_the_fd_of_a_tap_where_processes_are_kept_apart(broker, tap_holde
 
 @pytest.mark.parametrize("attach", ["native", "socket", "vhost-user"])
 def test_by_the_namespace_that_a_client_keeps(broker, attach):
-    process, before = start_client(broker, "--attach", attach), broker.network_namespace()
+    process, before = start_client(broker, "--attach", attach), broker.namespace_cookie()
     kill_all(broker)
     keep_apart(broker)
     assert start_again(broker) == before
