@@ -80,8 +80,10 @@ class Cable:
     def received(self) -> bytes:
         return self.socket.recv(65536)
 
-    def threads(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+    def wait_one_thread(self) -> None:
+        """A thread that was joined is in /proc a moment longer."""
+        tasks = f"/proc/{self.process.pid}/task"
+        wait_for(lambda: len(os.listdir(tasks)) == 1, 5, "the end of every queue's thread")
 
     def switches(self) -> int:
         """How often any thread woke up."""
@@ -90,6 +92,19 @@ class Cable:
             for line in (task / "status").read_text().splitlines():
                 total += int(line.split()[1]) if "ctxt_switches" in line else 0
         return total
+
+    def wait_settled(self) -> None:
+        """Until what was begun is done: a tenth of a second without anybody waking up."""
+        seen, since = self.switches(), time.monotonic()
+
+        def settled() -> bool:
+            nonlocal seen, since
+            now = self.switches()
+            if now != seen:
+                seen, since = now, time.monotonic()
+            return time.monotonic() > since + 0.1
+
+        wait_for(settled, 5, "an end of what was begun")
 
     def stop(self) -> None:
         """In good order: a sanitizer's finding fails it."""
@@ -428,7 +443,7 @@ def test_front_end_returns(cable, front_end):
     check_both_ways(cable, front_end, 1)
     front_end.disconnect()
     cable.wait_log("disconnected: the front-end has gone")
-    assert cable.threads() == 1
+    cable.wait_one_thread()
     for number in range(10, 20):
         cable.send(number)
     front_end.start()
@@ -443,7 +458,7 @@ def test_stop_and_start(cable, front_end):
         check_both_ways(cable, front_end, number)
         bases = [front_end.stop_ring(index) for index in range(2)]
         assert bases == [number, number]
-        assert cable.threads() == 1
+        cable.wait_one_thread()
         for index in range(2):
             front_end.start_ring(index, bases[index])
             front_end.enable_ring(index)
@@ -485,6 +500,7 @@ def test_tap_deleted_without_guest(cable, front_end, is_connected):
 
 
 def check_idle(cable: Cable) -> None:
+    cable.wait_settled()
     before = cable.switches()
     end = time.monotonic() + 3
     wait_for(lambda: time.monotonic() > end, 10, "three seconds")

@@ -59,7 +59,7 @@ static void a_section_says_its_byte_order_and_no_length(void **state)
 {
 	uint8_t block[PCAPNG_BLOCK_MAX];
 	size_t size = pcapng_write_section(block, sizeof(block), "vmnet");
-	size_t length, place;
+	size_t length = 0, place = 0;
 
 	assert_block(block, size, 0x0a0d0d0a);
 	assert_int_equal(word(block, 8), 0x1a2b3c4d);
@@ -78,7 +78,7 @@ static void an_interface_has_name_comment_and_nanoseconds(void **state)
 		.name = "vmtap00000001", .comment = "web 10.0.0.2", .snaplen = 262144};
 	uint8_t block[PCAPNG_BLOCK_MAX];
 	size_t size = pcapng_write_interface(block, sizeof(block), &interface);
-	size_t length, place;
+	size_t length = 0, place = 0;
 
 	assert_block(block, size, 1);
 	assert_int_equal(half(block, 8), 1);
@@ -123,7 +123,7 @@ static void statistics_have_times_and_counts(void **state)
 	};
 	uint8_t block[PCAPNG_BLOCK_MAX];
 	size_t size = pcapng_write_statistics(block, sizeof(block), &statistics);
-	size_t length, place;
+	size_t length = 0, place = 0;
 	uint64_t count;
 
 	assert_block(block, size, 5);
