@@ -11,6 +11,8 @@
 /* How long a held forward outlives a broker that was restarted: its connection is tried again
  * within 2 s. */
 #define GRACE_MS 5000
+/* Nobody tells when a program of the host lets go of a port, or an address of the host comes. */
+#define RETRY_MS 3000
 
 static struct forward *find_forward(const struct forwards *forwards, uint32_t id)
 {
@@ -158,6 +160,26 @@ static bool are_different(const struct forwards *forwards, const struct platform
 	return false;
 }
 
+/* Once for each number of them, and not at every retry. */
+static void report_failures(struct forwards *forwards, size_t failed_count, const char *detail)
+{
+	if (failed_count > 0 && (!forwards->is_due || failed_count != forwards->failed_count))
+		log_warn("main", "%zu forwards have no rule: %s", failed_count,
+			*detail ? detail : "what they lead to is no VM of ours");
+	forwards->failed_count = failed_count;
+}
+
+static void retry_later(
+	struct forwards *forwards, const struct platform_forward *rules, size_t count)
+{
+	platform_timer_stop(forwards->retry);
+	for (size_t i = 0; i < count; i++)
+		if (rules[i].error) {
+			platform_timer_start(forwards->retry, RETRY_MS);
+			return;
+		}
+}
+
 static int apply(
 	struct forwards *forwards, struct platform_forward *rules, size_t count, char *detail)
 {
@@ -171,10 +193,9 @@ static int apply(
 			*detail ? detail : strerror(-made));
 		return made;
 	}
-	if ((size_t)made < count)
-		log_warn("main", "%zu forwards have no rule: %s", count - (size_t)made,
-			*detail ? detail : "what they lead to is no VM of ours");
+	report_failures(forwards, count - (size_t)made, detail);
 	note_errors(forwards, rules);
+	retry_later(forwards, rules, count);
 	return 0;
 }
 
@@ -190,18 +211,27 @@ int forwards_update(struct forwards *forwards, char *ret_detail)
 	rules = list_rules(forwards, &count);
 	if (!rules)
 		return -ENOMEM;
-	if (!forwards->is_unknown && !are_different(forwards, rules, count, 0))
+	if (!forwards->is_unknown && !forwards->is_due && !are_different(forwards, rules, count, 0))
 		return 0;
 	error = apply(forwards, rules, count, detail);
 	if (ret_detail)
 		memcpy(ret_detail, detail, sizeof(detail));
 	forwards->is_unknown = error != 0;
+	forwards->is_due = false;
 	if (error)
 		return error;
 	free(forwards->applied);
 	forwards->applied = take_ptr(rules);
 	forwards->applied_count = count;
 	return 0;
+}
+
+static void handle_retry(void *context)
+{
+	struct forwards *forwards = context;
+
+	forwards->is_due = true;
+	forwards_update(forwards, NULL);
 }
 
 void forwards_repair(struct forwards *forwards, const char *reason)
@@ -483,6 +513,9 @@ int forwards_new(
 	forwards->is_unknown = true;
 	error = platform_timer_new(registry->platform, handle_grace, forwards, &forwards->grace);
 	if (!error)
+		error = platform_timer_new(
+			registry->platform, handle_retry, forwards, &forwards->retry);
+	if (!error)
 		error = forward_records_visit(records, take_record, forwards);
 	if (error)
 		return error;
@@ -502,6 +535,7 @@ void forwards_free(struct forwards *forwards)
 		free(forward);
 	}
 	platform_timer_free(forwards->grace);
+	platform_timer_free(forwards->retry);
 	forward_records_close(forwards->records);
 	free(forwards->applied);
 	free(forwards);

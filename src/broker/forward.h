@@ -3,7 +3,8 @@
  * one leads to at the moment; the kernel's rules follow.
  *
  * A forward has a rule while its network runs and a VM has the name or address it leads to; else it
- * waits. A user's forward leads to VMs of his own and to no others.
+ * waits. One that cannot have its rule, as a program of the host has the port, is tried again every
+ * few seconds. A user's forward leads to VMs of his own and to no others.
  */
 #pragma once
 
@@ -38,7 +39,10 @@ struct forwards {
 	/* The rules in the kernel, unless they are unknown. */
 	struct platform_forward *applied;
 	size_t applied_count;
+	size_t failed_count; /* of those, how many could not be made */
+	struct platform_timer *retry;
 	bool is_unknown;
+	bool is_due; /* those that could not be made are tried again */
 	bool is_frozen;
 };
 

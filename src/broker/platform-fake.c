@@ -244,14 +244,21 @@ int platform_apply_guard(struct platform *platform, char *detail)
 int platform_apply_forwards(struct platform *platform, struct platform_forward *forwards,
 	size_t count, bool ends_flows, char *detail)
 {
+	int made = 0;
+
 	if (platform->forwards_error)
 		return platform->forwards_error;
+	for (size_t i = 0; i < count; i++) {
+		forwards[i].error =
+			forwards[i].listen.port == platform->refused_port ? -EADDRINUSE : 0;
+		made += !forwards[i].error;
+	}
 	platform->forwards_count = count;
 	for (size_t i = 0; i < count && i < FAKE_LINKS_MAX; i++)
 		platform->forwards[i] = forwards[i];
 	platform->forwards_ended_flows = ends_flows;
 	platform->forwards_applied++;
-	return (int)count;
+	return made;
 }
 
 int platform_find_listener(struct platform *platform, uint8_t protocol,

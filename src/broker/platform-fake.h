@@ -35,6 +35,7 @@ struct platform {
 	unsigned int forwards_applied;
 	bool forwards_ended_flows;
 	int forwards_error;
+	uint16_t refused_port;  /* forwards that listen on it have no rule; 0: none */
 	uint16_t listener_port; /* a program of the host has it, on every address; 0: none */
 	bool dhcp_serves_at_once;
 	const char *port_holder; /* NULL: nobody */

@@ -131,6 +131,16 @@ def test_what_cannot_be_listened_on_is_refused(own, vm, peer, boot):
     assert answers(own.namespace, "127.0.0.1", 80)
 
 
+def test_a_port_that_comes_free_is_listened_on(own, peer, boot):
+    """By nobody's doing but that of the program that had it."""
+    waiting = forward(peer, "9090", "later:80")
+    with own.namespace.inside(lambda: socket.create_server(("0.0.0.0", 9090))) as program, boot("later"):
+        wait_for(lambda: "0.0.0.0:9090 is taken by a program" in own.log(), 10, "the failure")
+        program.close()
+        wait_for(lambda: "address" in find_forward(peer, waiting["id"]), 10, "the forward")
+        assert answers(own.namespace, "127.0.0.1", 9090)
+
+
 def test_connections_outlive_the_front(own, vm):
     with own.connect(MEMBER) as holder:
         forward(holder, "8080", pin=True)

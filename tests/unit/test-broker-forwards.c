@@ -23,6 +23,7 @@
 
 #define USER     1000
 #define GRACE_MS 5000
+#define RETRY_MS 3000
 
 struct fixture {
 	char path[48];
@@ -307,6 +308,43 @@ static void what_the_kernel_refuses_is_not_there(void **state)
 	expect_target(fixture, "10.0.0.2:80");
 }
 
+/* As the forward that waited, and whose port a program took meanwhile. */
+static void what_cannot_be_listened_on_is_tried_again(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct forward *waiting;
+	unsigned int applied;
+
+	make_forward(fixture, "shared", "9090", "later:80", USER, fixture);
+	waiting = fixture->registry.forwards->list->next;
+	fixture->platform->refused_port = 9090;
+	start_vm(fixture, "shared", "later", USER);
+	assert_true(waiting->leads && !waiting->is_active);
+	for (int i = 0; i < 2; i++) {
+		applied = fixture->platform->forwards_applied;
+		assert_int_equal(platform_fake_fire_timers(fixture->platform, RETRY_MS), 1);
+		assert_int_equal(fixture->platform->forwards_applied, applied + 1);
+		assert_false(fixture->platform->forwards_ended_flows);
+		assert_false(waiting->is_active);
+	}
+	fixture->platform->refused_port = 0;
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, RETRY_MS), 1);
+	assert_true(waiting->is_active);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, RETRY_MS), 0);
+}
+
+/* With the forward goes its timer. */
+static void what_is_gone_is_not_tried_again(void **state)
+{
+	struct fixture *fixture = *state;
+
+	make_forward(fixture, "shared", "9090", "later:80", USER, fixture);
+	fixture->platform->refused_port = 9090;
+	start_vm(fixture, "shared", "later", USER);
+	forwards_drop_holder(fixture->registry.forwards, fixture);
+	assert_int_equal(platform_fake_fire_timers(fixture->platform, RETRY_MS), 0);
+}
+
 static void lost_rules_are_made_again(void **state)
 {
 	struct fixture *fixture = *state;
@@ -405,6 +443,9 @@ int main(void)
 			records_that_are_none_are_set_aside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			what_the_kernel_refuses_is_not_there, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_cannot_be_listened_on_is_tried_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_gone_is_not_tried_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(lost_rules_are_made_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			a_program_of_the_host_keeps_its_port, set_up, tear_down),
