@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* A broker, and whoever runs a command inside. More wait in the socket's queue. */
-#define HOLDERS_MAX 64
+#define HOLDERS_MAX 512
 /* As priv names them. */
 #define TAP_PREFIX   "vmtap"
 #define LOCK_TRIES   50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -198,6 +199,18 @@ def test_a_command_keeps_the_namespaces(own, run, bin_dir):
     assert run(own, "readlink", "/proc/self/ns/net").stdout == where
     command.kill()
     command.wait(5)
+
+
+def test_many_commands_at_once(own, run):
+    """As a tool that speaks ssh to hundreds of VMs: each of them holds the namespaces."""
+    path = str(own.runtime_dir / "pause")
+    wait_for(lambda: os.path.exists(path), 10, "the pause process")
+    with contextlib.ExitStack() as commands:
+        for _ in range(400):
+            command = commands.enter_context(socket.socket(socket.AF_UNIX))
+            command.settimeout(5)
+            command.connect(path)
+        assert run(own, "true").returncode == 0
 
 
 def test_ssh_through_a_proxy_command(make_broker, boot, bin_dir):
