@@ -6,10 +6,12 @@ boots the tests' guest, whatever disk it is given. Commands are run by a shell, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -136,9 +138,12 @@ class Desk:
         def is_up() -> bool:
             if self.broker.poll() is not None:
                 raise RuntimeError(f"vmnet-broker ended:\n{self.log_path.read_text()}")
-            return self.path(SOCKET).exists()
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(self.path(SOCKET)))
+                return True
+            return False
 
-        wait_for(is_up, 20, "the broker's socket")
+        wait_for(is_up, 20, "the broker takes connections")
 
     def consoles(self) -> list[Path]:
         """Of guests that were started, the newest last."""

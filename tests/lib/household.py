@@ -134,7 +134,8 @@ def dns_answer(namespace: Namespace, server: str, name: str, timeout_s: float = 
     query = struct.pack("!HHHHHH", 1, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, 1, 1)
     with namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
         resolver.settimeout(timeout_s)
-        resolver.sendto(query, (server, 53))
+        resolver.connect((server, 53))  # so that nobody there is an error at once, and not silence
+        resolver.send(query)
         answer = resolver.recv(4096)
     count = struct.unpack("!H", answer[6:8])[0]
     return [socket.inet_ntoa(answer[len(query) + 16 * index + 12 :][:4]) for index in range(count)]

@@ -71,9 +71,10 @@ class Driver:
         try:
             pid = int(self.pid_file.read_text())
             name = Path(f"/proc/{pid}/comm").read_text().strip()
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except (OSError, ValueError):
-            name, pid = "", 0
-        if name == STEM and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]:
+            name, state, pid = "", "", 0
+        if name == STEM and state != "Z":
             return pid
         self.pid_file.unlink(missing_ok=True)
         return None

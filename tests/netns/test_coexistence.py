@@ -32,7 +32,7 @@ from lib.household import (
     wait_rules,
     works,
 )
-from lib.lab import UPLINK, UPLINK_ADDRESS, UPLINK_ADDRESS6, WORLD_ADDRESS, WORLD_ADDRESS6, wait_for
+from lib.lab import UPLINK, UPLINK_ADDRESS, UPLINK_ADDRESS6, WORLD_ADDRESS, WORLD_ADDRESS6, mended_within, wait_for
 from lib.ufw import Ufw
 
 IDLE_S = 1
@@ -70,8 +70,8 @@ def test_all_ways_work_beside(world, make_broker, bin_dir, firewall, moment):
     with resident(broker, bin_dir) as vm:
         if moment == "after":
             apply_firewall(world.host, FIREWALLS[firewall])
-            wait_rules(world.host, bool, 1, "accepts in the new firewall")
-        wait_for(lambda: not vm.broken(), 1, f"all ways: {vm.broken()}")
+            wait_rules(world.host, bool, 10, "accepts in the new firewall")
+        wait_for(lambda: not vm.broken(), 10, f"all ways: {vm.broken()}")
         assert rules_of_ours(world.host)
     end_network(broker)
     wait_for(lambda: not rules_of_ours(world.host), 2, "no rule of ours is left")
@@ -102,11 +102,17 @@ def test_reload_of_a_firewall_is_mended_within_a_second(world, make_broker, bin_
     apply_firewall(world.host, FIREWALLS[firewall])
     with resident(broker, bin_dir) as vm:
         before = sorted(rules_of_ours(world.host))
-        with stopped(broker.front_pid):
-            apply_firewall(world.host, RELOAD[firewall])
-            assert not rules_of_ours(world.host)
-            assert set(vm.broken()) == BLOCKED[firewall], "the imitation blocks what the real one does"
-        wait_rules(world.host, lambda rules: len(rules) == len(before), 1, "accepts after a reload")
+
+        def reload():
+            with stopped(broker.front_pid):
+                apply_firewall(world.host, RELOAD[firewall])
+                assert not rules_of_ours(world.host)
+                assert set(vm.broken()) == BLOCKED[firewall], "the imitation blocks what the real one does"
+
+        def is_mended():
+            return len(rules_of_ours(world.host)) == len(before)
+
+        mended_within(1, reload, is_mended, "accepts after a reload")
         assert not vm.broken()
 
 
@@ -117,7 +123,7 @@ def test_ufw_itself(world, make_broker, bin_dir):
     with resident(broker, bin_dir) as vm:
         ufw("--force", "enable")
         for _ in range(2):
-            wait_rules(world.host, bool, 1, "accepts in ufw's chains")
+            wait_rules(world.host, bool, 10, "accepts in ufw's chains")
             wait_for(lambda: not vm.broken(), 2, "all ways")
             ufw("reload")
         assert "Status: active" in ufw("status")
@@ -142,7 +148,7 @@ def test_docker_itself(world, make_broker, bin_dir):
     with resident(broker, bin_dir) as vm:
         docker = Dockerd(world)
         for _ in range(2):
-            wait_for(lambda: places() == {"DOCKER-USER"}, 1, "accepts in Docker's chain")
+            wait_for(lambda: places() == {"DOCKER-USER"}, 10, "accepts in Docker's chain")
             assert not vm.broken()
             docker.stop()
             assert not vm.broken()
@@ -158,9 +164,12 @@ def test_flushed_ruleset_is_mended_within_a_second(world, make_broker, bin_dir):
     apply_firewall(world.host, NATIVE)
     with resident(broker, bin_dir) as vm:
         for _ in range(3):
-            apply_firewall(world.host, "nft flush ruleset;" + NATIVE)
-            wait_rules(world.host, bool, 1, "accepts after a flush")
-            wait_for(broker.tables, 1, "the NAT table after a flush")
+            mended_within(
+                1,
+                lambda: apply_firewall(world.host, "nft flush ruleset;" + NATIVE),
+                lambda: rules_of_ours(world.host) and broker.tables(),
+                "accepts and the NAT table after a flush",
+            )
             assert not vm.broken()
 
 
@@ -180,9 +189,9 @@ def test_accepts_are_where_they_count_and_nowhere_else(world, make_broker):
         assert len(rules_of_ours(world.host)) == 4
         # Docker goes, and another drop stays.
         apply_firewall(world.host, "iptables -F FORWARD; iptables -F DOCKER-USER; iptables -X DOCKER-USER")
-        wait_for(lambda: f"-A FORWARD -i {bridge}" in world.host.run(["iptables", "-S"]).stdout, 1, "the other place")
+        wait_for(lambda: f"-A FORWARD -i {bridge}" in world.host.run(["iptables", "-S"]).stdout, 10, "the other place")
         apply_firewall(world.host, "iptables -P FORWARD ACCEPT")
-        wait_for(lambda: bridge not in world.host.run(["iptables", "-S"]).stdout, 1, "none where nothing is dropped")
+        wait_for(lambda: bridge not in world.host.run(["iptables", "-S"]).stdout, 10, "none where nothing is dropped")
     end_network(broker)
     wait_for(lambda: not rules_of_ours(world.host), 2, "no rule of ours is left")
 
@@ -201,7 +210,7 @@ def test_saved_and_restored_rules_are_known_again(world, make_broker):
         assert len(before) == len(set(before)) == 5
         apply_firewall(world.host, "iptables-save >saved; iptables-restore <saved; rm saved")
         apply_firewall(world.host, "iptables -N event; iptables -X event; iptables -P FORWARD DROP")
-        wait_for(lambda: ours() == before, 1, "the same rules")
+        wait_for(lambda: ours() == before, 10, "the same rules")
     end_network(broker)
     wait_for(lambda: "vmnet" not in world.host.run(["iptables", "-S"]).stdout, 2, "no rule of ours is left")
 
@@ -240,11 +249,11 @@ def test_vpn_takes_the_way_out_and_lets_go(world, make_broker, bin_dir, way, rp_
         assert vm.world_sees() == UPLINK_ADDRESS
         assert (forwarding(world.host, UPLINK), forwarding(world.host, "vpn0")) == ("1", "0")
         apply_firewall(world.host, VPN_TAKES_OVER[way])
-        wait_for(lambda: forwarding(world.host, "vpn0") == "1", 1, "forwarding on the VPN")
+        wait_for(lambda: forwarding(world.host, "vpn0") == "1", 10, "forwarding on the VPN")
         assert not vm.broken()
         assert vm.world_sees() == VPN_ADDRESS
         apply_firewall(world.host, VPN_LETS_GO[way])
-        wait_for(lambda: forwarding(world.host, "vpn0") == "0", 1, "the VPN as it was before")
+        wait_for(lambda: forwarding(world.host, "vpn0") == "0", 10, "the VPN as it was before")
         assert not vm.broken()
         assert vm.world_sees() == UPLINK_ADDRESS
     end_network(broker)
@@ -303,7 +312,7 @@ def test_lan_takes_the_subnet_of_a_running_network(world, make_broker, bin_dir, 
             world.host.ip("address", "add", "192.168.64.77/24", "dev", UPLINK)
         else:
             world.host.ip("route", "add", "192.168.0.0/16", "via", "198.51.100.1")
-        wait_for(lambda: "overlaps the host's" in broker.log(), 1, "a warning")
+        wait_for(lambda: "overlaps the host's" in broker.log(), 10, "a warning")
         world.host.ip("address", "add", "192.168.64.78/32", "dev", UPLINK)
         assert not vm.broken()
     end_network(broker)

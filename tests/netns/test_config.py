@@ -283,7 +283,8 @@ def test_a_pinned_network_is_made_again(make_broker):
 
 def test_a_pinned_network_outlives_kills(make_broker):
     broker = make_broker(networks={"lab": {"mode": "host", "pinned": True}}, idle_timeout_s=IDLE_S)
-    before = wait_for(lambda: bridges(broker), DEADLINE_S, "its bridge")
+    wait_for(lambda: "network lab] serves" in broker.log(), DEADLINE_S, "it serves")
+    before = bridges(broker)
     front = broker.front_pid
     broker.kill()
     wait_for(lambda: not is_running(front), 5, "the end of the front")

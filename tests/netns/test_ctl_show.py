@@ -147,14 +147,21 @@ def test_stats(ctl, cable, vm):
     frame = ethernet(BROADCAST, cable.mac, EXPERIMENTAL, b"x" * 986)
     for _ in range(1500):
         cable.socket.send(frame)
-    wait_for(lambda: " 1.5 MB " in ctl("stats").stdout, 5, "all of it counted")
-    _, *lines = ctl("stats").stdout.splitlines()
+
+    def helped():
+        value = validate("stats", ctl("stats", "--json").stdout)
+        return [entry["helper"]["vmToHost"]["packets"] for entry in value["statistics"] if "helper" in entry]
+
+    def table():
+        """A helper that a busy machine keeps from answering is left out of one."""
+        text = ctl("stats").stdout
+        return text if text.count(" 1.5 MB ") == 2 else ""
+
+    wait_for(lambda: helped() == [1500], 10, "all of it counted")
+    _, *lines = wait_for(table, 10, "what kernel and helper counted").splitlines()
     rows = {(line.split()[1], line.split()[3]): line for line in lines}
     ours = [source for name, source in rows if name != vm.interface]
     assert ours == ["kernel", "helper"] and (vm.interface, "helper") not in rows
-    value = validate("stats", ctl("stats", "--json").stdout)
-    helped = [entry for entry in value["statistics"] if "helper" in entry]
-    assert [entry["helper"]["vmToHost"]["packets"] for entry in helped] == [1500]
 
 
 SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (-?[0-9.e+]+|NaN|[+-]Inf)')
@@ -346,13 +353,19 @@ def test_watch_for_programs(broker, bin_dir, environment, cable):
         frame = ethernet(BROADCAST, cable.mac, EXPERIMENTAL, b"x" * 986)
         for _ in range(500):
             cable.socket.send(frame)
-        second = validate("stats", process.stdout.readline())
-        (entry,) = second["statistics"]
-        elapsed_s = (second["time"] - first["time"]) / 1000
-        for source in ("kernel", "helper"):
-            grown = entry[source]["vmToHost"]["bytes"] - first["statistics"][0][source]["vmToHost"]["bytes"]
-            assert entry["rates"][source]["vmToHost"]["bytes"] == pytest.approx(grown / elapsed_s)
-        assert entry["rates"]["helper"]["vmToHost"]["packets"] > 0
+        are_seen = False
+        for _ in range(20):
+            second = validate("stats", process.stdout.readline())
+            (before,), (entry,) = first["statistics"], second["statistics"]
+            elapsed_s = (second["time"] - first["time"]) / 1000
+            for source in {"kernel", "helper"} & before.keys() & entry.keys():
+                grown = entry[source]["vmToHost"]["bytes"] - before[source]["vmToHost"]["bytes"]
+                assert entry["rates"][source]["vmToHost"]["bytes"] == pytest.approx(grown / elapsed_s)
+                are_seen = are_seen or (source == "helper" and entry["rates"][source]["vmToHost"]["packets"] > 0)
+            first = second
+            if are_seen:
+                break
+        assert are_seen, "the helper's rate"
     finally:
         process.terminate()
         assert process.wait(5) == 0

@@ -64,7 +64,7 @@ def test_unknown_zone_is_said_and_trusted_is_used_until_the_reload(make_firewall
     with broker.connect() as peer:
         bridge = peer.call("AcquireNetwork", network="shared")[0]["network"]["bridge"]
         wait_for(lambda: firewalld.zone_of(bridge) == "trusted", 5, "another zone")
-        wait_for(lambda: "firewall-cmd --reload" in broker.log(), 1, "a word about it")
+        wait_for(lambda: "firewall-cmd --reload" in broker.log(), 10, "a word about it")
         firewalld.ship_zone()
         firewalld.reload()
         wait_for(lambda: firewalld.zone_of(bridge) == "vmnet", 5, "our zone after a reload")

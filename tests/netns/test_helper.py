@@ -18,7 +18,7 @@ import pytest
 from lib.broker import MEMBER
 from lib.cable import Cable, full_pipe
 from lib.frames import ARP_REPLY, BROADCAST, ETHERTYPE_IPV4, PROTOCOL_UDP, arp_request, ethernet, parse, udp
-from lib.lab import WORLD_ADDRESS, open_fds, read_proc, wait_for
+from lib.lab import WORLD_ADDRESS, open_fds, process_name, read_proc, wait_for
 
 IDENTITY = "8f2d5c1e-13ab-4c1d-9a55-0c5d7ab0f1e2"
 
@@ -291,7 +291,7 @@ def test_longest_path(cable, place):
 
 def test_sigterm_while_waiting_for_the_client(cable, place):
     made = cable(path=place / "net")
-    assert made.end(2) == 0
+    assert made.end(10) == 0
     assert not (place / "net").exists()
 
 
@@ -533,8 +533,8 @@ def test_full_queue_drops_and_the_other_direction_lives(cable):
     made.broadcast(marker)
     listener.receive(lambda got: got.payload.startswith(marker), 5)
     stopped = time.monotonic()
-    assert made.end(2) == 0
-    assert time.monotonic() - stopped < 1
+    assert made.end(10) == 0
+    assert time.monotonic() - stopped < 5
 
 
 def test_buffers_are_forced_by_the_broker(cable, lab):
@@ -570,7 +570,7 @@ def test_seqpacket_ends_at_once(cable):
     made = cable(kind=socket.SOCK_SEQPACKET)
     assert made.resolve(made.gateway)
     made.socket.close()
-    assert made.wait_end(2) == 0
+    assert made.wait_end(10) == 0
 
 
 def test_ends_when_the_vm_process_dies_in_silence(broker, bin_dir, cable):
@@ -624,8 +624,10 @@ def test_sigterm_while_the_broker_takes_nobody(cable, place):
         with contextlib.suppress(BlockingIOError):
             one.connect(str(place / "broker"))
     made = cable(wait=False, environment={"VMNET_BROKER_SOCKET": str(place / "broker")})
-    wait_for(lambda: socket_count(made.process.pid) == 2, 5, "the helper asks for a connection")
-    assert made.end(2) == 0
+    helper = made.process.pid
+    # Who becomes the helper opens sockets, too, as it looks up its user.
+    wait_for(lambda: process_name(helper) == "vmnet-helper" and socket_count(helper) == 2, 5, "it asks for a connection")
+    assert made.end(10) == 0
 
 
 def test_sigterm_while_the_broker_is_silent(cable, place):
@@ -636,7 +638,7 @@ def test_sigterm_while_the_broker_is_silent(cable, place):
     made = cable(wait=False, environment={"VMNET_BROKER_SOCKET": str(place / "broker")})
     connection, _ = server.accept()
     assert connection.recv(100)
-    assert made.end(2) == 0
+    assert made.end(10) == 0
 
 
 def test_sigterm_while_nobody_reads_the_line(cable, broker):
@@ -645,7 +647,7 @@ def test_sigterm_while_nobody_reads_the_line(cable, broker):
         wait_for(lambda: [link for link in broker.links() if link["ifname"].startswith("vmtap")], 5, "its TAP")
         made.socket.send(arp_request("52:54:00:00:00:07", "0.0.0.0", "192.168.64.1"))
         made.receive(lambda frame: frame.arp_operation == ARP_REPLY)
-        assert made.end(2) == 0
+        assert made.end(10) == 0
 
 
 def test_goes_on_when_nobody_reads_its_log(broker, bin_dir):

@@ -10,7 +10,7 @@ from lib import frames
 from lib.broker import MEMBER
 from lib.cable import Cable
 from lib.holder import Holder
-from lib.lab import wait_for
+from lib.lab import mended_within, wait_for
 
 NETWORKS = {
     "apart": {"mode": "shared", "isolation": True},
@@ -149,8 +149,12 @@ def test_flushed_rules_are_back_within_a_second(hold, broker):
         ["flush", "ruleset"], ["delete", "table", *chain], ["flush", "chain", *chain, "vm"],
         ["flush", "set", *chain, "macs"], ["flush", "map", *chain, "locked_ports"],
     ):
-        broker.namespace.run(["nft", *command])
-        wait_for(lambda: rules(broker) == before, 1, f"the rules are back after {command}")
+        mended_within(
+            1,
+            lambda command=command: broker.namespace.run(["nft", *command]),
+            lambda: rules(broker) == before,
+            f"the rules are back after {command}",
+        )
 
 
 def test_rules_of_interfaces_that_went_are_swept(hold, broker):
