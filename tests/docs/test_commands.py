@@ -36,6 +36,7 @@ class Run:
         self.desk = desk
         self.text = text
         self.out, self.err = place / "out", place / "err"
+        self.consoles_before = set(desk.consoles())
         with open(self.out, "w") as out, open(self.err, "w") as err:
             self.process = desk.popen(text, user, stdout=out, stderr=err)
 
@@ -145,9 +146,8 @@ def beside(desk: Desk, text: str) -> Iterator[None]:
 
 def boots(run: Run) -> None:
     """A guest comes up with the address that was promised, and reaches its gateway."""
-    before = set(run.desk.consoles())
     run.wait_said(r"^\{.*vmnet_mac_address")
-    console = wait_for(lambda: set(run.desk.consoles()) - before, 20, "QEMU's console").pop()
+    console = wait_for(lambda: set(run.desk.consoles()) - run.consoles_before, 20, "QEMU's console").pop()
     line = json.loads(next(line for line in run.said().splitlines() if line.startswith("{")))
     with _short(console) as name, guestkit.Guest(name, run.process) as guest:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lib.broker import MEMBER
+from lib.iperf3 import iperf3
 from lib.lab import wait_for
 from lib.lan import KINDS, LAN_HOST, Lan
 from lib.vm import wait_gone
@@ -24,8 +25,8 @@ def test_guest_is_a_machine_of_the_lan(lab, make_broker, make_vm, kind, attach):
     vm.guest.check(f"ping -c 2 -W 5 -s 1472 {LAN_HOST}")
     lan.namespace.run(["ping", "-c1", "-W5", "-s", "1472", "-M", "do", address])
     lan.namespace.start_iperf3(LAN_HOST)
-    for direction in ("", "--reverse"):
-        vm.guest.check(f"iperf3 -c {LAN_HOST} -n 16M {direction}", 60)
+    for direction in ((), ("--reverse",)):
+        iperf3(lambda words: vm.guest.run(" ".join(words), 60)[1], LAN_HOST, "-n", "16M", *direction)
     vm.guest.power_off()
     wait_gone(vm)
     wait_for(lambda: not broker.links(), 5, "the interface's end")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lib import guestkit, qemukit
+from lib.iperf3 import iperf3
 from lib.lab import WORLD_ADDRESS, Lab, User, wait_for
 
 VM_USER = User(4242)
@@ -77,11 +77,11 @@ def test_guest_has_network_and_tools(network: Lab, guest: guestkit.Guest) -> Non
 
     network.internet.start_iperf3()
     for to_guest in (["-R"], []):
-        report = json.loads(guest.check(f"iperf3 -J -t 1 -c {WORLD_ADDRESS} {' '.join(to_guest)}"))
+        report = iperf3(lambda words: guest.run(" ".join(words))[1], WORLD_ADDRESS, "-t", "1", *to_guest)
         rate = report["end"]["sum_received"]["bits_per_second"]
         print(f"iperf3 {to_guest}: {rate / 1e9:.2f} Gbit/s", file=sys.stderr)
         assert rate > 0
-    network.host.run(["iperf3", "-t", "1", "-c", address])
+    iperf3(lambda words: network.host.run(words).stdout, address, "-t", "1")
 
     assert network.internet.start_echo()
     answer = guest.check(f"echo hello | nc -w 3 {WORLD_ADDRESS} 7")

@@ -123,7 +123,8 @@ def test_a_guest_that_takes_what_is_not_its_own(stage):
     # Its server hears the victim's question and answers; only the network's own answer arrives.
     guest.check("ip address add 10.9.9.1/24 dev eth0")
     guest.check(f"printf '{UDHCPD}' >/run/udhcpd.conf; touch /run/leases")
-    guest.check("(udhcpd -f /run/udhcpd.conf >/run/udhcpd.log 2>&1 </dev/null &); sleep 1")
+    guest.check("(udhcpd -f /run/udhcpd.conf >/run/udhcpd.log 2>&1 </dev/null &)")
+    guest.check("for i in $(seq 100); do grep :0043 /proc/net/udp && exit; usleep 50000; done; exit 1")
     victim.send(ip_frame(udp("0.0.0.0", 68, "255.255.255.255", 67, discover(victim.mac)), victim.mac))
     guest.check("for i in $(seq 100); do grep -i offer /run/udhcpd.log && exit; usleep 50000; done; exit 1")
     end = next(markers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -276,7 +277,10 @@ class Bridge:
         mounted = "mount -t sysfs sysfs /sys && echo 1 >/sys/class/net/near/threaded"
         shell(f"unshare --mount sh -c '{mounted}'")
         self.processor = min(os.sched_getaffinity(0))
-        names = {path: path.read_text() for path in Path("/proc").glob("[0-9]*/comm")}
+        names = {}
+        for path in Path("/proc").glob("[0-9]*/comm"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                names[path] = path.read_text()
         pollers = [int(path.parent.name) for path, name in names.items() if name.startswith("napi/near-")]
         assert pollers, "the TAP has no thread that polls"
         for pid in (0, *pollers):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import socket
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -147,8 +147,13 @@ class Desk:
 
     def consoles(self) -> list[Path]:
         """Of guests that were started, the newest last."""
-        found = [path for path in self.path("/home").glob("*/console-*") if path.is_socket()]
-        return sorted(found, key=lambda path: path.stat().st_mtime)
+        made = {}
+        for path in self.path("/home").glob("*/console-*"):
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                status = path.stat()
+                if stat.S_ISSOCK(status.st_mode):
+                    made[path] = status.st_mtime
+        return sorted(made, key=made.__getitem__)
 
     def close(self) -> None:
         """Can be called again."""

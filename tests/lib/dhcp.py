@@ -21,6 +21,11 @@ def discover(mac: str) -> bytes:
     return frames.ethernet(frames.BROADCAST, mac, frames.ETHERTYPE_IPV4, packet)
 
 
+def leased_address(tap: int, mac: str) -> str | None:
+    """As a client that asks again each second, ten times."""
+    return next(filter(None, (dhcp_address(tap, mac) for _ in range(10))), None)
+
+
 def dhcp_address(tap: int, mac: str) -> str | None:
     """The address that a DHCP client with this MAC is given within a second; None: no answer."""
     os.write(tap, bytes(VNET_HDR) + discover(mac))

@@ -61,12 +61,9 @@ class Holder:
         os.write(self.queues[0], bytes(VNET_HDR) + frame)
 
     def received(self, deadline_s: float = 3) -> Iterator[bytes]:
-        """Frames as they come; ends when none came for deadline_s in all."""
+        """Frames as they come; ends after deadline_s, when all that has come by then was seen."""
         deadline = time.monotonic() + deadline_s
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0 or not readable([self.queues[0]], left):
-                return
+        while readable([self.queues[0]], max(deadline - time.monotonic(), 0)):
             with contextlib.suppress(BlockingIOError):
                 yield os.read(self.queues[0], 70000)[VNET_HDR:]
 

@@ -378,6 +378,12 @@ def is_running(pid: int) -> bool:
     return state not in (b"", b"Z", b"X")
 
 
+def stop_process(pid: int) -> None:
+    """SIGSTOP, and it has stopped: until then a signal of a lower number would come first."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: read_proc(pid, "stat").rpartition(b") ")[2][:1] == b"T", 5, f"process {pid} stops")
+
+
 def children_of(pid: int) -> list[int]:
     """Running children, oldest pid first."""
     return sorted(child for child in all_pids() if _parent_of(child) == pid and is_running(child))

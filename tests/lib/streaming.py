@@ -15,7 +15,8 @@ STREAM = """if True:
     # Numbered datagrams to a VM that sends them back, until stdin ends, and at least a hundred.
     import json, select, socket, sys, time
     vm = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    vm.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    SO_RCVBUFFORCE = 33
+    vm.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
     vm.connect((sys.argv[1], int(sys.argv[2])))
     vm.setblocking(False)
     sent, back, end = 0, set(), None

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import threading
 
 from lib.readiness import readable
 
 from . import frames
 from .broker import Varlink
-
-VNET_HDR = 12  # bytes in front of a TAP's frame
-
-
-def dhcp_address(tap: int, mac: str) -> str | None:
-    """The address that a DHCP client with this MAC is given within a second; None: no answer."""
-    fixed = struct.pack("!BBBBIHH16x6s10x192xI", 1, 1, 6, 0, 0x1234, 0, 0x8000, frames.mac_bytes(mac), 0x63825363)
-    options = bytes([53, 1, 1, 80, 0, 255])  # DHCPDISCOVER, rapid commit (RFC 4039): the answer is the lease
-    packet = frames.udp("0.0.0.0", 68, "255.255.255.255", 67, fixed + options)
-    os.write(tap, bytes(VNET_HDR) + frames.ethernet(frames.BROADCAST, mac, frames.ETHERTYPE_IPV4, packet))
-    while readable([tap], 1):
-        frame = frames.parse(os.read(tap, 4096)[VNET_HDR:])
-        if frame.destination_port == 68 and frame.payload[28:34] == frames.mac_bytes(mac):
-            return socket.inet_ntoa(frame.payload[16:20])
-    return None
+from .dhcp import VNET_HDR, leased_address
 
 
 class TapVm:
@@ -43,7 +27,7 @@ class TapVm:
     def lease(self) -> str | None:
         """Asks DHCP; not while it answers."""
         assert not self._thread
-        return dhcp_address(self.tap, self.mac)
+        return leased_address(self.tap, self.mac)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._answer, daemon=True)

@@ -21,7 +21,7 @@ from lib.broker import MEMBER, VarlinkError
 from lib.cable import Cable
 from lib.holder import Holder
 from lib.iperf3 import iperf3
-from lib.lab import User, children_of, is_running, open_fds, process_name, process_uid, read_proc, wait_for
+from lib.lab import User, children_of, is_running, open_fds, process_name, process_uid, read_proc, stop_process, wait_for
 from lib.load import close_together
 from lib.readiness import readable
 from lib.simulated import SimulatedVm
@@ -578,7 +578,7 @@ def test_what_was_cut_off_is_not_in_the_file(broker, holder, ctl, path):
     vm = holder()
     process = ctl("shared", "-w", path, text=True)
     wait_for(lambda: path.exists() and path.stat().st_size > 100, 10, "the capture has begun")
-    process.send_signal(signal.SIGSTOP)
+    stop_process(process.pid)
     frame = vm.datagram(b"z" * 30_000)
     for _ in range(1_000):
         vm.send(frame)

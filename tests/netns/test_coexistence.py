@@ -32,7 +32,7 @@ from lib.household import (
     wait_rules,
     works,
 )
-from lib.lab import UPLINK, UPLINK_ADDRESS, UPLINK_ADDRESS6, WORLD_ADDRESS, WORLD_ADDRESS6, mended_within, wait_for
+from lib.lab import UPLINK, UPLINK_ADDRESS, UPLINK_ADDRESS6, WORLD_ADDRESS, WORLD_ADDRESS6, mended_within, stop_process, wait_for
 from lib.ufw import Ufw
 
 IDLE_S = 1
@@ -47,7 +47,7 @@ def world(lab):
 @contextlib.contextmanager
 def stopped(pid):
     """A process that does nothing for a while."""
-    os.kill(pid, signal.SIGSTOP)
+    stop_process(pid)
     try:
         yield
     finally:

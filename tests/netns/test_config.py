@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from lib.broker import MEMBER, VarlinkError
-from lib.dhcp import dhcp_address
+from lib.dhcp import leased_address
 from lib.lab import User, is_running, wait_for
 
 OTHER = User(4251, 4251, (100,))
@@ -159,7 +159,7 @@ def test_a_running_network_is_not_touched(make_broker):
         assert (bridges(broker), broker.dnsmasq_pids()) == (before, dnsmasq)
         network = acquire(peer, "lab")
         assert (network["mode"], network["subnet"], network["mtu"]) == ("host", "10.77.0.0/24", 1500)
-        assert dhcp_address(tap, reply["mac"]) == reply["address"]
+        assert leased_address(tap, reply["mac"]) == reply["address"]
         os.close(tap)
     wait_for(lambda: not bridges(broker), DEADLINE_S, "the network is gone")
     with broker.connect(MEMBER) as peer:
@@ -174,7 +174,7 @@ def test_a_network_that_is_gone_stays_for_its_users(make_broker):
         write(broker, {})
         wait_for(lambda: "network lab] is not configured any more" in broker.log(), DEADLINE_S, "it was read")
         assert listed(broker)["lab"]["running"]
-        assert dhcp_address(tap, reply["mac"]) == reply["address"]
+        assert leased_address(tap, reply["mac"]) == reply["address"]
         reply, second_tap = create(peer, "lab")
         assert reply["network"]["name"] == "lab"
         assert "it is not in the configuration" in refusal(other, "AcquireNetwork", "lab", "NotAllowed")
@@ -219,7 +219,7 @@ def test_reservations_change_at_once(make_broker):
         wait_for(lambda: f"{MAC},10.77.0.99,web.lab.vmnet" in hosts.read_text(), DEADLINE_S, "dnsmasq's hosts")
         reply, tap = create(peer, "lab", mac=MAC)
         assert reply["address"] == "10.77.0.99" and old["address"] == "10.77.0.2"
-        assert dhcp_address(tap, MAC) == "10.77.0.99"
+        assert leased_address(tap, MAC) == "10.77.0.99"
         assert refusal(peer, "CreateInterface", "lab", "Conflict", hostname="web")
 
 

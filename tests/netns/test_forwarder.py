@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from lib.broker import MEMBER
-from lib.forwarder import ADD, BEGIN, END, MAGIC, OTHER_VM, REQUEST, VM, VM6, Forward, Forwarder, Front, is_readable
-from lib.lab import INTERNET_ADDRESS, UPLINK, UPLINK_ADDRESS, UPLINK_ADDRESS6, User, is_running, read_proc, wait_for
+from lib.forwarder import ADD, BEGIN, END, MAGIC, OTHER_VM, REQUEST, VM, VM6, Forward, Forwarder, is_readable
+from lib.lab import INTERNET_ADDRESS, UPLINK, UPLINK_ADDRESS, UPLINK_ADDRESS6, User, is_running, read_proc, stop_process, wait_for
 
 PORT = 80
 WEB = Forward(("0.0.0.0", 8080), (VM, PORT))
@@ -258,7 +258,7 @@ def test_one_that_is_reset_holds_up_no_other(forwarder, front, kibibytes):
     broken, broken_vm = join(forwarder, listener)
     other, other_vm = join(forwarder, listener)
     fill(broken_vm)  # so that there is something to tell a client that has gone
-    os.kill(forwarder.process.pid, signal.SIGSTOP)
+    stop_process(forwarder.process.pid)
     broken.sendall(MEGABYTES[: kibibytes << 10])
     wait_until_taken(broken)
     reset(broken)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lib.broker import MEMBER, STRANGER, User, VarlinkError
-from lib.lab import wait_for
+from lib.lab import stop_process, wait_for
 from lib.lingering import Lingering
 
 OTHER = User(4545, 4545, (100,))
@@ -310,7 +310,7 @@ def test_fd_that_takes_its_time_to_close_stalls_nobody(broker, bystander, lab, d
     lingering = Lingering(lab)
     front = broker.front_pid
     with broker.connect(MEMBER) as peer:
-        os.kill(front, signal.SIGSTOP)  # so that the front gets the last fd
+        stop_process(front)  # so that the front gets the last fd
         fds = [lingering.socket.fileno()] * copies
         if nested:
             near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -130,7 +130,7 @@ def test_guarded_interfaces_outlive_the_broker(hold, broker, part):
     broker.front_pid
     with broker.connect(MEMBER) as peer:
         listed = {entry["interfaceName"]: entry for entry in peer.call("ListInterfaces")[0]["interfaces"]}
-    wait_for(lambda: rules(broker) == before, 2, "the same rules")
+    wait_for(lambda: rules(broker) == before, 10, "the same rules")
     assert len(broker.links()) == len(links)
     for network, holders in made.items():
         for holder in holders:

@@ -18,7 +18,7 @@ import pytest
 from lib import frames, tap_program
 from lib.broker import MEMBER, STRANGER, VarlinkError
 from lib.frames import ETHERTYPE_IPV4, ethernet, icmp_echo
-from lib.lab import User, is_running, open_fds, wait_for
+from lib.lab import User, is_running, open_fds, stop_process, wait_for
 from lib.lan import Lan
 from lib.named_tap import PLAIN, NamedHolder, header_size, open_tap, wait_forwarding
 from lib.tap_program import IFF_NO_PI, IFF_TAP
@@ -293,7 +293,7 @@ def test_one_whose_process_ended_meanwhile_is_swept(broker, lab):
         assert program.link(), "the kernel keeps it by itself"
         broker.start()
         wait_nothing_left(broker)
-    wait_for(lambda: "the process that had it made has ended" in broker.log(), 2, "the log says why")
+    wait_for(lambda: "the process that had it made has ended" in broker.log(), 10, "the log says why")
 
 
 def test_one_that_nobody_opened_ends_with_its_connection(broker, name):
@@ -330,9 +330,9 @@ TAMPERING = {
 def test_tampering_is_undone(broker, name, what):
     neighbour, holder = name().open(), name().open()
     TAMPERING[what](holder.queues[0], holder.name)
-    wait_for(lambda: not holder.link(), 2, "the TAP is taken away")
+    wait_for(lambda: not holder.link(), 10, "the TAP is taken away")
     said = f"deleted interface {holder.name} of user {MEMBER.uid}: its holder"
-    wait_for(lambda: said in broker.log(), 2, "the log says why")
+    wait_for(lambda: said in broker.log(), 10, "the log says why")
     assert neighbour.link() and reaches_gateway(neighbour)
 
 
@@ -340,12 +340,12 @@ def test_tampering_is_undone(broker, name, what):
 def test_tampering_while_the_broker_is_away(broker, lab, what):
     with Program(broker, lab) as program:
         broker.kill("priv")
-        os.kill(program.pid, signal.SIGSTOP)
+        stop_process(program.pid)
         tap = steal_fd(program.pid)
         TAMPERING[what](tap, program.interface)
         broker.start()
         wait_for(lambda: not program.link(), 5, "the TAP is taken away")
-        wait_for(lambda: f"deleted interface {program.interface}" in broker.log(), 2, "the log says so")
+        wait_for(lambda: f"deleted interface {program.interface}" in broker.log(), 10, "the log says so")
         os.close(tap)
 
 

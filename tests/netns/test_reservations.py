@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from lib.broker import MEMBER, VarlinkError
-from lib.dhcp import dhcp_address
+from lib.dhcp import dhcp_address, leased_address
 from lib.lab import is_running, wait_for
 
 WEB_MAC = "52:54:00:00:00:01"
@@ -60,7 +60,7 @@ def test_a_mac_has_its_address(make_broker, address):
         other, _ = create(peer)
         web, tap = create(peer, mac=WEB_MAC)
         assert web["address"] == address != other["address"]
-        assert dhcp_address(tap, WEB_MAC) == address
+        assert leased_address(tap, WEB_MAC) == address
 
 
 def test_an_interface_id_has_its_address(make_broker):
@@ -70,7 +70,7 @@ def test_an_interface_id_has_its_address(make_broker):
     with broker.connect(MEMBER) as peer:
         by_id, tap = create(peer, interfaceId=DB_ID)
         assert by_id["address"] == "10.77.0.77"
-        assert dhcp_address(tap, by_id["mac"]) == "10.77.0.77"
+        assert leased_address(tap, by_id["mac"]) == "10.77.0.77"
 
 
 def test_an_interface_id_with_a_mac_of_its_own(make_broker):
@@ -80,7 +80,7 @@ def test_an_interface_id_with_a_mac_of_its_own(make_broker):
     with broker.connect(MEMBER) as peer:
         reply, tap = create(peer, interfaceId=DB_ID, mac="52:54:00:00:00:99")
         assert reply["address"] == "10.77.0.77"
-        assert dhcp_address(tap, reply["mac"]) == "10.77.0.77"
+        assert leased_address(tap, reply["mac"]) == "10.77.0.77"
 
 
 def test_addresses_behind_the_end_are_for_reservations(make_broker):
@@ -102,8 +102,8 @@ def test_addresses_behind_the_end_are_for_reservations(make_broker):
         db, db_tap = create(peer, interfaceId=DB_ID)
         assert (web["address"], db["address"]) == ("10.77.0.200", "10.77.0.3")
         assert web["network"]["gateway"] == "10.77.0.10"
-        assert dhcp_address(web_tap, WEB_MAC) == "10.77.0.200"
-        assert dhcp_address(db_tap, db["mac"]) == "10.77.0.3"
+        assert leased_address(web_tap, WEB_MAC) == "10.77.0.200"
+        assert leased_address(db_tap, db["mac"]) == "10.77.0.3"
         assert create(peer)[0]["address"] == "10.77.0.11"
 
 
@@ -127,8 +127,8 @@ def test_a_name_is_in_dns_though_the_vm_gives_none(make_broker, lab):
     with broker.connect(MEMBER) as peer:
         web, web_tap = create(peer, mac=WEB_MAC)
         db, db_tap = create(peer, interfaceId=DB_ID)
-        assert dhcp_address(web_tap, WEB_MAC) == "10.77.0.80"
-        assert dhcp_address(db_tap, db["mac"]) == db["address"]
+        assert leased_address(web_tap, WEB_MAC) == "10.77.0.80"
+        assert leased_address(db_tap, db["mac"]) == db["address"]
         assert dns_addresses(lab, "web.lab.vmnet") == ["10.77.0.80"]
         assert dns_addresses(lab, "db.lab.vmnet") == [db["address"]]
 
@@ -159,7 +159,7 @@ def test_reservations_are_kept_over_a_crash(make_broker):
     with broker.connect(MEMBER) as peer:
         peer.call("AcquireNetwork", network="lab")
         assert hosts_of(broker) == before
-        assert dhcp_address(tap, WEB_MAC) == "10.77.0.200"
+        assert leased_address(tap, WEB_MAC) == "10.77.0.200"
         assert create(peer)[0]["address"] == "10.77.0.2"
 
 

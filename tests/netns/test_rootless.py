@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -27,7 +26,9 @@ from lib.lab import (
     WORLD_ADDRESS,
     WORLD_ADDRESS6,
     Lab,
+    open_fds,
     process_name,
+    stop_process,
     wait_for,
 )
 from lib.readiness import readable
@@ -133,7 +134,7 @@ def test_a_client_that_meets_a_dying_broker_starts_another(make_rootless):
     for _ in range(3):
         end_clients(start_clients(broker, 1))
         front = broker.pid("front")
-        os.kill(front, signal.SIGSTOP)
+        stop_process(front)
         client = start_clients(broker, 1)
         wait_for(lambda: has_socket(client[0].pid), 10, "the client comes to it")
         os.kill(broker.pid("supervisor"), signal.SIGKILL)
@@ -147,8 +148,7 @@ def has_socket(pid):
     """The client itself, and not what becomes it."""
     if process_name(pid) != "vmnet-client":
         return False
-    files = Path(f"/proc/{pid}/fd")
-    return any(os.readlink(file).startswith("socket:") for file in files.iterdir() if file.is_symlink())
+    return any(target.startswith("socket:") for target in open_fds(pid).values())
 
 
 def test_a_second_one_leaves_the_first_as_it_is(make_rootless, bin_dir):

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from lib.holder import Holder
-from lib.lab import WORLD_ADDRESS, Lab, wait_for
+from lib.lab import WORLD_ADDRESS, Lab, mended_within, wait_for
 from lib.resolver import resolve
 from lib.rootless import OrdinaryUser, RootlessBroker
 from lib.rootless_world import WORLD_NAMES, KernelVm, Stream, prepare_world
@@ -95,6 +95,8 @@ def streams(place, show_on_failure):
     made = {
         "VM": Stream(place.one.namespace, place.other.namespace, place.other.address),
         "world": Stream(place.one.namespace, place.lab.internet, WORLD_ADDRESS),
+        # A cable without anything of ours: how long the machine itself stood still.
+        "machine": Stream(place.lab.host, place.lab.internet, WORLD_ADDRESS),
     }
     for stream in made.values():
         stream.wait_flowing()
@@ -107,7 +109,7 @@ def assert_unharmed(streams, *names):
     """Nothing of them was lost, and neither waited long."""
     for name in names:
         streams[name].wait_flowing()
-        assert streams[name].gap_s <= GAP_MAX_S, name
+        assert streams[name].gap_s <= GAP_MAX_S + streams["machine"].gap_s, name
 
 
 @pytest.mark.parametrize(
@@ -125,15 +127,22 @@ def test_a_part_that_dies_is_back(place, streams, part, number):
 
 def test_a_new_pasta_serves_within_a_second(place, streams):
     before = place.links()
-    for _ in range(2):
-        place.broker.wait_uplink()
-        pid = place.broker.kill("pasta")
-        killed = time.monotonic()
-        place.one.reaches(WORLD_ADDRESS, 5, patience_s=0.1)
-        assert time.monotonic() - killed <= BACK_S, "how long the world was away"
-        assert place.broker.pid("pasta") != pid
+    pids = [place.broker.pid("pasta")]
+
+    def kill():
         # One that lives for long enough is started at once when it dies, and this one shall.
-        wait_for(lambda killed=killed: time.monotonic() - killed > YOUNG_S, YOUNG_S + 1, "it is not young any more")
+        seen = time.monotonic()
+        wait_for(lambda: time.monotonic() - seen > YOUNG_S, YOUNG_S + 5, "it is not young any more")
+        place.broker.wait_uplink()
+        assert place.broker.kill("pasta") == pids[-1]
+
+    def is_back():
+        place.one.reaches(WORLD_ADDRESS, 10, patience_s=0.1)
+        pids.append(place.broker.pid("pasta"))
+        return pids[-1] != pids[-2]
+
+    for _ in range(2):
+        mended_within(BACK_S, kill, is_back, "a new pasta serves")
     place.wait_serving(before)
     assert_unharmed(streams, "VM")
 
@@ -244,11 +253,11 @@ def test_a_namespace_that_nobody_but_a_file_holds_is_found(make_rootless):
     assert keeper.stdout.readline() == "ready\n"
     kill_all(broker)
     peer.close()
-    broker.start("--idle-timeout", "1", "--exit-when-idle")
+    broker.start("--idle-timeout", "5", "--exit-when-idle")
     broker.wait_whole()
     assert broker.namespace_cookie() == namespace
     assert [link["ifindex"] for link in broker.links()] == [link["ifindex"] for link in links]
-    assert broker.process.wait(15) == 0
+    assert broker.process.wait(20) == 0
     keeper.kill()
     keeper.wait(5)
     broker.wait_nothing_left()
@@ -298,12 +307,12 @@ def test_vms_that_outlive_everything_end_it(make_rootless, bin_dir):
     before = broker.namespace_cookie()
     kill_all(broker)
     holder.close()
-    broker.start("--idle-timeout", "1", "--exit-when-idle")
+    broker.start("--idle-timeout", "5", "--exit-when-idle")
     broker.wait_whole()
     assert broker.namespace_cookie() != before
     second = Holder(broker, "shared")
     second.resolve(second.gateway)
     assert len(broker.links()) == 2
     second.close()
-    assert broker.process.wait(15) == 0
+    assert broker.process.wait(20) == 0
     broker.wait_nothing_left()

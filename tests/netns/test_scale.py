@@ -13,8 +13,8 @@ import os
 import pytest
 
 from lib import load
-from lib.broker import SOCKET_GROUP, Broker
-from lib.dhcp import dhcp_address
+from lib.broker import SOCKET_GROUP
+from lib.dhcp import leased_address
 from lib.lab import User, wait_for
 
 INTERFACES, NETWORKS, CLIENTS = 500, 60, 200
@@ -81,7 +81,7 @@ def test_500_interfaces_on_one_network(make_release_broker):
         assert len(ports_of(broker, answers[0].reply["network"]["bridge"])) == INTERFACES
         assert_small(broker)
         for answer in (answers[0], answers[-1]):
-            assert dhcp_address(answer.fds[0], answer.reply["mac"]) == answer.reply["address"]
+            assert leased_address(answer.fds[0], answer.reply["mac"]) == answer.reply["address"]
         load.wait_idle(broker)
         load.close_together(fd for answer in answers for fd in answer.fds)
     wait_gone(broker)
@@ -105,7 +105,7 @@ def test_60_networks_at_once(make_release_broker):
         assert all(network["bridge"] in rules for network in networks)
         for client, name in zip(clients[::20], names[::20], strict=True):
             (answer,) = served(load.ask_together([client], [("CreateInterface", {"network": name})]))
-            assert dhcp_address(answer.fds[0], answer.reply["mac"]) == answer.reply["address"]
+            assert leased_address(answer.fds[0], answer.reply["mac"]) == answer.reply["address"]
             os.close(answer.fds[0])
         assert_small(broker)
         load.wait_idle(broker)
@@ -126,7 +126,7 @@ def test_200_clients_at_the_same_moment(make_release_broker):
         records = [json.loads(path.read_text()) for path in broker.runtime_dir.glob("interfaces/*.json")]
         assert {record["address"] for record in records} == addresses
         for answer in answers[::50]:
-            assert dhcp_address(answer.fds[0], answer.reply["mac"]) == answer.reply["address"]
+            assert leased_address(answer.fds[0], answer.reply["mac"]) == answer.reply["address"]
         assert_small(broker)
         load.close_together(fd for answer in answers for fd in answer.fds)
         load.wait_idle(broker)

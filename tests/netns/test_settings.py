@@ -11,7 +11,7 @@ import pytest
 
 from lib import frames
 from lib.broker import MEMBER
-from lib.dhcp import VNET_HDR, dhcp_address
+from lib.dhcp import VNET_HDR, dhcp_address, leased_address
 from lib.lab import WORLD_ADDRESS, command_line, is_running, wait_for
 from lib.readiness import readable
 
@@ -49,7 +49,7 @@ def test_without_dns(make_broker, lab):
     broker = make_broker(networks={"lab": {"mode": "host", "dns": False}})
     with broker.connect(MEMBER) as peer:
         reply, tap = create(peer, mac=MAC)
-        assert dhcp_address(tap, MAC) == reply["address"]
+        assert leased_address(tap, MAC) == reply["address"]
         assert answers_dns(lab, reply["network"]["gateway"], "lab.vmnet") is None
 
 
@@ -66,7 +66,7 @@ def test_domain(make_broker, lab):
     with broker.connect(MEMBER) as peer:
         reply, tap = create(peer, mac=MAC, hostname="web")
         assert reply["network"]["domain"] == "lab.internal"
-        assert dhcp_address(tap, MAC) == reply["address"]
+        assert leased_address(tap, MAC) == reply["address"]
         assert answers_dns(lab, reply["network"]["gateway"], "web.lab.internal")
         assert not answers_dns(lab, reply["network"]["gateway"], "web.lab.vmnet")
 

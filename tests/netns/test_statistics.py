@@ -113,10 +113,11 @@ def check_helper_s_counters(broker, made, kind):
 
     def counted():
         (entry,) = statistics(broker, MEMBER)["statistics"]
-        # The kernel is asked first, so it may know less.
-        return entry if entry["kernel"]["vmToHost"]["packets"] == 10 else None
+        # They are asked one behind the other, and a helper that a busy machine keeps from answering is left out.
+        known = [entry[source]["vmToHost"]["packets"] for source in ("kernel", "helper") if source in entry]
+        return entry if known == [10, 10] else None
 
-    entry = wait_for(counted, 3, "10 frames counted")
+    entry = wait_for(counted, 10, "10 frames counted")
     assert entry["helper"]["vmToHost"] == entry["kernel"]["vmToHost"] == {"packets": 10, "bytes": 10 * len(frame), "drops": 0}
 
 
@@ -132,9 +133,9 @@ def test_helpers_are_found_again_by_the_next_broker(broker, cable):
 
     def counted():
         (entry,) = statistics(broker, MEMBER)["statistics"]
-        return entry["helper"]["vmToHost"]["packets"] == 4
+        return entry.get("helper", {}).get("vmToHost", {}).get("packets") == 4
 
-    wait_for(counted, 5, "all that the helper carried since its start")
+    wait_for(counted, 10, "all that the helper carried since its start")
 
 
 def test_an_ordinary_user_s_own_broker(make_rootless, bin_dir):
@@ -149,10 +150,9 @@ def test_an_ordinary_user_s_own_broker(make_rootless, bin_dir):
 
         def counted():
             (entry,) = statistics(broker)["statistics"]
-            return entry if entry["kernel"]["vmToHost"]["packets"] == 10 else None
+            return [entry[source]["vmToHost"]["packets"] for source in ("kernel", "helper") if source in entry] == [10, 10]
 
-        entry = wait_for(counted, 5, "10 frames counted")
-        assert entry["helper"]["vmToHost"]["packets"] == 10
+        wait_for(counted, 10, "10 frames counted")
     finally:
         made.close()
     assert broker.terminate() == 0
@@ -282,9 +282,14 @@ def test_directions_of_a_macvtap_link(lab, make_broker, bin_dir):
             made.socket.send(frame)
         # The LAN's server sends something now and then, though never this much.
         entry = wait_for(
-            lambda: next((e for e in by_name(broker).values() if e["kernel"]["vmToHost"]["packets"] >= 50), None), 3, "50 frames"
+            lambda: next((e for e in by_name(broker).values() if e["kernel"]["vmToHost"]["packets"] >= 50), None), 10, "50 frames"
         )
         assert entry["network"] == "lan" and entry["kernel"]["hostToVm"]["packets"] < 40
-        assert entry["helper"]["vmToHost"]["packets"] == 50
+
+        def carried():
+            (entry,) = by_name(broker).values()
+            return entry.get("helper", {}).get("vmToHost", {}).get("packets")
+
+        wait_for(lambda: carried() == 50, 10, "what the helper carried")
     finally:
         made.close()

@@ -15,7 +15,7 @@ import pytest
 from lib.broker import MEMBER
 from lib.cable import Cable
 from lib.frames import BROADCAST, ETHERTYPE_IPV4, ethernet, ipv4
-from lib.lab import WORLD_ADDRESS, read_proc, wait_for
+from lib.lab import WORLD_ADDRESS, read_proc, stop_process, wait_for
 from lib.simulated import HELPER_ARGUMENTS, SimulatedVm
 
 KINDS = {"datagram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
@@ -74,9 +74,9 @@ def send_all(stream, data):
     stream.shutdown(socket.SHUT_WR)
 
 
-def transfer(client, server, address, streams=1):
+def transfer(client, server, address, streams=1, size_back=SIZE):
     """Random bytes both ways at the same time over some connections, and whether all came as they went."""
-    blobs = [(os.urandom(SIZE), os.urandom(SIZE)) for _ in range(streams)]
+    blobs = [(os.urandom(SIZE), os.urandom(size_back)) for _ in range(streams)]
     with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(4 * streams) as pool:
         listener = stack.enter_context(server.socket(socket.AF_INET, socket.SOCK_STREAM))
         listener.bind((address, 0))
@@ -119,7 +119,7 @@ def test_udp_of_all_sizes(broker, lab, make_vm, kind, mode):
 def test_large_frames_are_joined_and_cut(broker, lab, make_vm, kind, mode):
     """Towards the host there are far fewer writes than frames, which shows in the TAP's own packet count."""
     vm = make_vm(broker, kind, mode)
-    assert transfer(vm.namespace, lab.internet, WORLD_ADDRESS)
+    assert transfer(vm.namespace, lab.internet, WORLD_ADDRESS, size_back=0)
     tap = vm.cable.line["vmnet_interface_name"]
     packets = int(broker.namespace.run(["cat", f"/proc/{broker.process.pid}/net/dev"]).stdout.split(f"{tap}:")[1].split()[1])
     assert packets < SIZE / 1448 / 2, f"{packets} packets for {SIZE} bytes"
@@ -277,8 +277,8 @@ def test_vm_that_stops_reading(broker, lab, make_vm, kind, mode):
     begun = time.monotonic()
     vm.cable.process.send_signal(signal.SIGTERM)
     assert vm.cable.process.wait(5) == 0
-    assert time.monotonic() - begun < 0.5
-    assert delay < 0.5, f"vm->host stood still for {delay:.3f} s"
+    assert time.monotonic() - begun < 0.8
+    assert delay < 0.8, f"vm->host stood still for {delay:.3f} s"
 
 
 def endless_cutting(source, destination):
@@ -299,10 +299,11 @@ def test_sigterm_while_the_kernel_cuts(broker, make_cable):
     with broker.connect(MEMBER) as peer:
         native, fds = peer.call("CreateInterface", network="host")
     made = make_cable(broker, "--network", "host", "--vnet-hdr")
-    made.socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
-    made.process.send_signal(signal.SIGSTOP)
+    made.socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 32 << 20)
+    stop_process(made.process.pid)
     frame = endless_cutting(made.mac, native["mac"])
-    for _ in range(20):
+    # More than ten seconds of cutting.
+    for _ in range(200):
         made.socket.send(frame)
     before = packets_from(made)
     made.process.send_signal(signal.SIGCONT)
@@ -312,7 +313,7 @@ def test_sigterm_while_the_kernel_cuts(broker, make_cable):
     took = time.monotonic() - begun
     for fd in fds:
         os.close(fd)
-    assert took < 0.5, f"{took:.3f} s"
+    assert took < 2, f"{took:.3f} s"
 
 
 def longest_delay(vm, broker, seconds):

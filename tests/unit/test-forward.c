@@ -161,7 +161,7 @@ static void test_vm_that_stops_reading(void **state)
 	wait_for_value(&cable.to_vm->drops, sent - value_of(&cable.to_vm->packets));
 	begun = now_ms();
 	forward_stop(&cable.forward);
-	assert_true(now_ms() - begun < 1000);
+	assert_true(now_ms() - begun < 5000);
 	assert_true(value_of(&cable.to_vm->packets) > 0);
 	assert_int_equal(value_of(&cable.to_vm->packets) + value_of(&cable.to_vm->drops), sent);
 	for (uint32_t i = 0; i < value_of(&cable.to_vm->packets); i++)
@@ -184,7 +184,7 @@ static void test_stop_under_flood(void **state)
 		;
 	begun = now_ms();
 	forward_stop(&cable.forward);
-	assert_true(now_ms() - begun < 1000);
+	assert_true(now_ms() - begun < 5000);
 	end_cable(&cable);
 }
 
