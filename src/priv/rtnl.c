@@ -4,6 +4,10 @@
 #include <linux/if_link.h>
 #include <netlink/errno.h>
 #include <netlink/netlink.h>
+#include <poll.h>
+
+#define RUNNING_TRIES   200
+#define RUNNING_POLL_MS 1
 
 /* The kernel's codes come back from libnl as its own, several to one; these are the ones we decide
  * on. */
@@ -131,6 +135,21 @@ int rtnl_enslave_link(struct links *links, int index, int master)
 int rtnl_start_link(struct links *links, int index, int master)
 {
 	return change_link(links, index, IFF_UP, master);
+}
+
+void rtnl_wait_running(struct links *links, int index)
+{
+	for (int tries = 0; tries < RUNNING_TRIES; tries++) {
+		cleanup_with(rtnl_link_put) struct rtnl_link *link = NULL;
+		unsigned int flags;
+
+		if (rtnl_link_get_kernel(links->socket, index, NULL, &link) < 0)
+			return;
+		flags = rtnl_link_get_flags(link);
+		if (!(flags & IFF_UP) || (flags & IFF_RUNNING))
+			return;
+		(void)poll(NULL, 0, RUNNING_POLL_MS);
+	}
 }
 
 int rtnl_delete_link(struct links *links, int index)

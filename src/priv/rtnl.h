@@ -56,6 +56,13 @@ int rtnl_enslave_link(struct links *links, int index, int master);
 /* Takes it up, onto the bridge first where master is not 0. */
 int rtnl_start_link(struct links *links, int index, int master);
 
+/*
+ * Waits until a bridge that is up sends: one whose last port has gone drops what it is to send
+ * until the kernel's linkwatch has seen its next port, which is a moment later
+ * (net/core/link_watch.c). Gives up after 200 ms; a bridge whose ports have no carrier never sends.
+ */
+void rtnl_wait_running(struct links *links, int index);
+
 /* An RTM_ message with the header of links, family AF_UNSPEC or AF_BRIDGE; NULL when memory is out.
  */
 struct nl_msg *rtnl_new_link_message(int type, int family, int index);

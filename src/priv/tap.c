@@ -211,6 +211,9 @@ static int create_port(struct links *links, struct rtnl_link *bridge, const stru
 	error = attach_tap(links, bridge, wish, index, outcome);
 	if (!error && wish->port.named)
 		error = leave_tap(outcome);
+	else if (!error)
+		/* Or the answer to the VM's first frame could be lost. */
+		rtnl_wait_running(links, rtnl_link_get_ifindex(bridge));
 	if (error) {
 		/* Nobody else has an fd yet: closing ours removes the TAP. */
 		fd_list_done(&outcome->fds);

@@ -26,6 +26,7 @@ from .lab import (
     is_running,
     process_name,
     process_uid,
+    stop_process,
     wait_for,
 )
 
@@ -316,8 +317,12 @@ class Broker:
             "front": lambda: [self.front_pid],
             "dnsmasq": self.dnsmasq_pids,
         }[part]()
-        # Whom priv takes with it: the old front could still accept the first connection to the new broker.
-        followers = children_of(self.priv_pid) if part == "priv" and number == signal.SIGKILL else []
+        followers = []
+        if part == "priv" and number == signal.SIGKILL:
+            # Whom priv takes with it: the old front could still accept the first connection to the new broker. It is
+            # stopped, as it may be starting another front just now.
+            stop_process(self.priv_pid)
+            followers = children_of(self.priv_pid)
         for pid in pids:
             os.kill(pid, number)
         if part == "priv" and self.process:

@@ -304,6 +304,23 @@ def test_dhcp_knows_an_interface_before_its_holder_does(make_broker):
     assert "did not say" not in broker.log()
 
 
+def test_the_first_frame_on_a_bridge_without_ports_is_answered(make_broker):
+    """A bridge whose last port has gone is down, and sends nothing until the kernel has seen the next one."""
+    broker = make_broker()
+    with broker.connect(MEMBER) as peer:
+        bridge = acquire(peer)["bridge"]
+        for _ in range(4):
+            reply, taps = create(peer)
+            assert is_running_link(broker, bridge), "by the time of the answer"
+            assert dhcp_address(taps[0], reply["mac"]) == reply["address"]
+            os.close(taps[0])
+            wait_for(lambda: not is_running_link(broker, bridge), 5, "the bridge without ports is down")
+
+
+def is_running_link(broker, name):
+    return next(link["operstate"] for link in broker.links() if link["ifname"] == name) == "UP"
+
+
 def test_dhcp_knows_an_interface_before_its_holder_does_after_the_front_died(make_broker):
     """dnsmasq runs on, and the next front hears it too."""
     broker = make_broker()
