@@ -84,13 +84,58 @@ static int ask(struct platform *platform, int type, int flags, void *header, siz
 	return error < 0 ? error_to_errno(error) : 0;
 }
 
+/* The answer to one dump, until it is known to be whole. */
+struct dump {
+	struct nl_msg **messages;
+	size_t count;
+};
+
+static void drop(struct dump *dump)
+{
+	for (size_t i = 0; i < dump->count; i++)
+		nlmsg_free(dump->messages[i]);
+	free(dump->messages);
+	*dump = (struct dump){0};
+}
+
+static int collect(struct nl_msg *message, void *context)
+{
+	struct dump *dump = context;
+	struct nl_msg **grown =
+		reallocarray(dump->messages, dump->count + 1, sizeof(*dump->messages));
+
+	if (!grown)
+		return -NLE_NOMEM;
+	nlmsg_get(message);
+	dump->messages = grown;
+	dump->messages[dump->count++] = message;
+	return NL_OK;
+}
+
+static int pass_on(const struct dump *dump, nl_recvmsg_msg_cb_t valid, void *context)
+{
+	int result = NL_OK;
+
+	for (size_t i = 0; i < dump->count && result >= 0 && result != NL_STOP; i++)
+		result = valid(dump->messages[i], context);
+	return result < 0 ? error_to_errno(result) : 0;
+}
+
+/* A dump that something changed meanwhile is asked for again, and of such a one nothing is passed
+ * on: what both have would come twice. */
 int linux_dump(struct platform *platform, int type, void *header, size_t header_size,
 	nl_recvmsg_msg_cb_t valid, void *context)
 {
+	struct dump dump = {0};
 	int error = -EINTR;
 
-	for (int tries = 0; error == -EINTR && tries < DUMP_TRIES; tries++)
-		error = ask(platform, type, NLM_F_DUMP, header, header_size, valid, context);
+	for (int tries = 0; error == -EINTR && tries < DUMP_TRIES; tries++) {
+		drop(&dump);
+		error = ask(platform, type, NLM_F_DUMP, header, header_size, collect, &dump);
+	}
+	if (!error)
+		error = pass_on(&dump, valid, context);
+	drop(&dump);
 	return error;
 }
 
